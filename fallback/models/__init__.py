@@ -1,0 +1,29 @@
+"""What operators set, and what history keeps; one module per noun.
+
+`Configured` rows are checked by `full_clean` on every surface that saves them, and by database
+constraints whoever writes them. Reads on the hot path go through `fallback.catalog`.
+"""
+
+from fallback.models.api_key import ApiKey, Role
+from fallback.models.configured import Configured
+from fallback.models.incident import Incident, Transition
+from fallback.models.policy import Policy, PolicyReason, rules_of
+from fallback.models.provider import Provider
+from fallback.models.revision import ConfigRevision
+from fallback.models.route import Route, RouteStep, chain_problems
+
+__all__ = [
+    "ApiKey",
+    "ConfigRevision",
+    "Configured",
+    "Incident",
+    "Policy",
+    "PolicyReason",
+    "Provider",
+    "Role",
+    "Route",
+    "RouteStep",
+    "Transition",
+    "chain_problems",
+    "rules_of",
+]

@@ -1,0 +1,39 @@
+"""The revision of the configuration: one number that rises with every change."""
+
+from django.db import models
+from django.utils import timezone
+
+
+class ConfigRevision(models.Model):
+    """One row. Written in the transaction of each configuration change (`fallback.changes`)."""
+
+    ONLY = 1
+
+    number = models.BigIntegerField(default=0, help_text="Rises with every change.")
+    at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=models.Q(pk=1), name="configrevision_one_row")
+        ]
+
+    def __str__(self) -> str:
+        return str(self.number)
+
+    @classmethod
+    def bump(cls) -> int:
+        """Raise the number and return it: the time in ms, or one more than before.
+
+        A time keeps it rising when a database is restored from a copy that is older than the
+        configuration the breakers have taken already: they take only a higher number.
+        Must run inside a transaction; holds the row's lock to its end.
+        """
+        row, _ = cls.objects.select_for_update().get_or_create(pk=cls.ONLY)
+        row.number = max(row.number + 1, int(timezone.now().timestamp() * 1000))
+        row.save()
+        return row.number
+
+    @classmethod
+    def current(cls) -> int:
+        """Return the number, 0 before the first change."""
+        return cls.objects.filter(pk=cls.ONLY).values_list("number", flat=True).first() or 0
