@@ -1,0 +1,12 @@
+"""The project around the app: where settings, processes and the embedded Redis come from.
+
+env.py             the environment: every variable, its default, and what is a wrong value
+settings.py        deployment facts for Django; run-time tuning lives in the database instead
+redis_options.py   one REDIS_URL into the options of every client: single, Sentinel, Cluster
+redis_cluster.py   the connection factory that django-redis lacks for a Cluster
+logs.py            what a log line looks like, and where it goes
+asgi.py urls.py    the doors: HTTP and WebSocket
+embedded_redis.py  a real Redis server in VAR_DIR, for when no REDIS_URL is set
+supervisor.py      child processes that die with their parent, and start again when they fall
+bootstrap.py       a database ready to serve: migrations, starter configuration, first admin
+"""

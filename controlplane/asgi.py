@@ -1,0 +1,19 @@
+"""The one door for uvicorn: HTTP to Django, WebSockets to the consumers in fallback/urls.py.
+
+Origins are checked where a cookie is what lets a client in; API-key clients send none.
+"""
+
+import os
+
+from channels.routing import ProtocolTypeRouter, URLRouter
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
+django_application = get_asgi_application()
+
+# Consumers import models, which exist only once Django is set up by the line above.
+from fallback.urls import websocket_urlpatterns  # noqa: E402
+
+application = ProtocolTypeRouter(
+    {"http": django_application, "websocket": URLRouter(websocket_urlpatterns)}
+)

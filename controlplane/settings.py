@@ -1,0 +1,237 @@
+"""Deployment facts, all from the environment; nothing set means all embedded.
+
+What operators tune while it runs (thresholds, chains, templates) is in the database, not here.
+"""
+
+import secrets
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+from controlplane import env
+from controlplane.embedded_redis import socket_path
+from controlplane.logs import FORMATS, LEVELS, configure_structlog, logging_config
+from controlplane.redis_options import MODES, RedisServers, caches, channel_layers
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+
+def read_secret_key(var_dir: Path) -> str:
+    """Return the key kept in VAR_DIR beside the embedded database, made on the first start.
+
+    With a database of its own it must be given: each pod would make another, and sign out
+    whoever the next pod signed in.
+    """
+    if env.text("DATABASE_URL"):
+        raise ImproperlyConfigured(
+            "DATABASE_URL is set but SECRET_KEY is not; expected 50 random characters, "
+            "the same for every process"
+        )
+    path = var_dir / "secret_key"
+    if not path.exists():
+        var_dir.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_urlsafe(48), encoding="ascii")
+    return path.read_text(encoding="ascii").strip()
+
+
+def read_database(var_dir: Path) -> dict[str, Any]:
+    """Return the database's settings: DATABASE_URL, or SQLite in VAR_DIR."""
+    database: dict[str, Any] = environ.FileAwareEnv.db_url_config(
+        env.text("DATABASE_URL") or f"sqlite:///{var_dir / 'db.sqlite3'}"
+    )
+    options = database.setdefault("OPTIONS", {})
+    if database["ENGINE"].endswith("sqlite3"):
+        # Without IMMEDIATE one in eight read-then-write transactions fails as "locked".
+        options["transaction_mode"] = "IMMEDIATE"
+        options["timeout"] = 20
+        options["init_command"] = "PRAGMA journal_mode=WAL;PRAGMA synchronous=NORMAL;"
+    else:
+        # Under ASGI a pool is the only reuse that works; it forbids CONN_MAX_AGE.
+        pool_max = env.number("DATABASE_POOL_MAX", 8, lowest=1, highest=100)
+        options["pool"] = {"min_size": 1, "max_size": pool_max, "timeout": 5}
+        options.setdefault("connect_timeout", 3)
+    return database
+
+
+def read_redis(var_dir: Path) -> RedisServers:
+    """Return where Redis is: REDIS_URL, or the embedded server's socket in VAR_DIR."""
+    servers = RedisServers(
+        url=env.text(
+            "REDIS_URL",
+            f"unix://{quote(str(socket_path(var_dir)))}",
+            pattern=r"(rediss?|unix)://\S+",
+            like="redis://host:6379/0, rediss://… or unix:///run/redis.sock",
+        ),
+        mode=env.choice("REDIS_MODE", "single", MODES),
+        sentinels=tuple(env.addresses("REDIS_SENTINELS")),
+        sentinel_password=env.text("REDIS_SENTINEL_PASSWORD"),
+    )
+    if servers.mode != "single" and not env.text("REDIS_URL"):
+        raise ImproperlyConfigured(f"REDIS_MODE={servers.mode} needs REDIS_URL")
+    if (servers.mode == "sentinel") != bool(servers.sentinels):
+        raise ImproperlyConfigured(
+            "Sentinel takes both REDIS_MODE=sentinel and REDIS_SENTINELS=host:port,host:port"
+        )
+    return servers
+
+
+# --- where things are
+
+VAR_DIR = Path(env.text("VAR_DIR", str(BASE_DIR / "var"))).expanduser().resolve()
+PORT = env.number("PORT", 8000, lowest=1, highest=65535)
+PUBLIC_URL = env.text("PUBLIC_URL", pattern=r"https?://[^\s/]+", like="https://stt.example.com")
+FALLBACK_NAMESPACE = env.text(
+    "FALLBACK_NAMESPACE", "default", pattern=r"[A-Za-z0-9_.-]{1,64}", like="production"
+)
+EMBEDDED_REDIS = not env.text("REDIS_URL")
+EMBEDDED_REDIS_BIN = env.text("EMBEDDED_REDIS_BIN")
+
+REDIS = read_redis(VAR_DIR)
+REDIS_URL = REDIS.url
+CACHES = caches(REDIS)
+CHANNEL_LAYERS = channel_layers(REDIS, FALLBACK_NAMESPACE)
+
+DATABASES = {"default": read_database(VAR_DIR)}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+SLACK_BOT_TOKEN = env.text("SLACK_BOT_TOKEN")
+SLACK_SIGNING_SECRET = env.text("SLACK_SIGNING_SECRET")
+SLACK_APP_TOKEN = env.text("SLACK_APP_TOKEN")
+SLACK_API_URL = env.text(
+    "SLACK_API_URL",
+    "https://slack.com/api/",
+    pattern=r"https?://\S+",
+    like="https://slack.com/api/",
+)
+SLACK_CHANNEL = env.text("SLACK_CHANNEL")
+
+# --- security
+
+DEBUG = env.flag("DEBUG", default=False)
+SECRET_KEY = env.text("SECRET_KEY") or read_secret_key(VAR_DIR)
+ALLOWED_HOSTS = env.words(
+    "ALLOWED_HOSTS",
+    default=[
+        "localhost",
+        "127.0.0.1",
+        "[::1]",
+        *filter(None, [urlsplit(PUBLIC_URL).hostname]),
+    ],
+)
+CSRF_TRUSTED_ORIGINS = [PUBLIC_URL] if PUBLIC_URL else []
+
+# Cookies travel over TLS only, unless this deployment says that it is plain HTTP, as `up` does.
+SECURE_COOKIES = not DEBUG and not PUBLIC_URL.startswith("http://")
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_COOKIES
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+SECURE_HSTS_SECONDS = 31_536_000 if PUBLIC_URL.startswith("https://") else 0
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'self'"],
+        "script-src": ["'self'"],
+        "style-src": ["'self'"],
+        "img-src": ["'self'", "data:"],
+        "connect-src": ["'self'"],
+        "frame-ancestors": ["'none'"],
+        "base-uri": ["'none'"],
+        "form-action": ["'self'"],
+    }
+}
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{validator}"}
+    for validator in ("MinimumLengthValidator", "CommonPasswordValidator")
+]
+LOGIN_URL = "admin:login"
+
+# --- Django
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "adminsortable2",
+    "channels",
+    "csp",
+    "django_structlog",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "rest_framework",
+    "servestatic",
+    "simple_history",
+    "fallback",
+]
+
+# Under ASGI every synchronous middleware costs two thread switches: keep this list short.
+MIDDLEWARE = [
+    "fallback.health.health",  # first: probes come by address, which ALLOWED_HOSTS would refuse
+    "django.middleware.security.SecurityMiddleware",
+    "servestatic.middleware.ServeStaticMiddleware",
+    "django_structlog.middlewares.RequestMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "simple_history.middleware.HistoryRequestMiddleware",
+]
+
+ROOT_URLCONF = "controlplane.urls"
+ASGI_APPLICATION = "controlplane.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+LANGUAGE_CODE = "en"
+USE_I18N = False
+USE_TZ = True
+TIME_ZONE = "UTC"
+
+# Served from where the packages keep them, read once at start: no collectstatic to forget.
+STATIC_URL = "static/"
+SERVESTATIC_USE_FINDERS = True
+SERVESTATIC_ALLOW_ALL_ORIGINS = False
+
+# --- API
+
+REST_FRAMEWORK = {
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "STT control plane",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+}
+
+# --- logs
+
+configure_structlog()
+LOGGING = logging_config(
+    env.choice("LOG_FORMAT", "console", FORMATS), env.choice("LOG_LEVEL", "info", LEVELS)
+)
