@@ -1,0 +1,125 @@
+"""Child processes that die with their parent, and are started again when they fall over.
+
+The parent watches and restarts; if it is itself killed, the kernel kills the children (Linux), so
+that none is left to hold a port or a socket.
+"""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+BACKOFF_FIRST_S = 0.5
+BACKOFF_LAST_S = 30.0
+# A child that ran this long was well: its next fall is a first one again.
+STEADY_AFTER_S = 60.0
+
+
+def spawn(
+    command: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a process in its own session, tied to this one's life.
+
+    Its own session, because Ctrl-C in the terminal would else reach it before the parent, which
+    stops the children in order. On Linux it is killed when the *thread* that called this ends.
+    """
+    parent = os.getpid()
+
+    def tie_to_parent() -> None:
+        if LIBC is not None:
+            LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died between fork and prctl
+            os._exit(1)
+
+    return subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=tie_to_parent,
+    )
+
+
+def stop(process: subprocess.Popen[bytes], *, timeout_s: float) -> None:
+    """Ask the process to end, and kill it after `timeout_s`."""
+    if process.poll() is None:
+        process.terminate()
+    try:
+        process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+@dataclass
+class Child:
+    """A process to keep running. `start` returns None where somebody else runs it already."""
+
+    name: str
+    start: Callable[[], subprocess.Popen[bytes] | None]
+    stop_timeout_s: float
+    process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+    started_at_s: float = field(default=0.0, init=False)
+    next_start_s: float = field(default=0.0, init=False)
+    backoff_s: float = field(default=BACKOFF_FIRST_S, init=False)
+
+    def launch(self, now_s: float) -> None:
+        """Start the process."""
+        self.started_at_s = now_s
+        self.process = self.start()
+
+    def watch(self, now_s: float) -> None:
+        """Notice that the process fell, and start it again when its wait is over."""
+        if self.process is None:
+            return
+        code = self.process.poll()
+        if code is None:
+            return
+        if self.next_start_s <= self.started_at_s:
+            self._plan_restart(now_s, code)
+        elif now_s >= self.next_start_s:
+            self.launch(now_s)
+
+    def _plan_restart(self, now_s: float, code: int) -> None:
+        """Set the time of the next start: at once-ish after a long run, later after each fall."""
+        if now_s - self.started_at_s > STEADY_AFTER_S:
+            self.backoff_s = BACKOFF_FIRST_S
+        self.next_start_s = now_s + self.backoff_s
+        log.warning("child_fell", child=self.name, exit_code=code, restart_in_s=self.backoff_s)
+        self.backoff_s = min(self.backoff_s * 2, BACKOFF_LAST_S)
+
+
+class Supervisor:
+    """Children started in order and stopped in the reverse of it."""
+
+    def __init__(self) -> None:
+        self.children: list[Child] = []
+
+    def add(self, child: Child) -> None:
+        """Start the child now, and keep it running from now on."""
+        self.children.append(child)
+        child.launch(time.monotonic())
+
+    def watch(self) -> None:
+        """Restart who fell. Call it a few times a second."""
+        for child in self.children:
+            child.watch(time.monotonic())
+
+    def stop(self) -> None:
+        """Stop the last one started first; each has its bound, after which it is killed."""
+        for child in reversed(self.children):
+            if child.process is not None:
+                stop(child.process, timeout_s=child.stop_timeout_s)
