@@ -1,0 +1,1 @@
+"""Speech provider fallback for a fleet of voice agents."""
