@@ -5,6 +5,7 @@ constraints whoever writes them. Reads on the hot path go through `fallback.cata
 """
 
 from fallback.models.api_key import ApiKey, Role
+from fallback.models.carried import DeadLetter, Position
 from fallback.models.configured import Configured
 from fallback.models.incident import Incident, Transition
 from fallback.models.policy import Policy, PolicyReason, rules_of
@@ -16,9 +17,11 @@ __all__ = [
     "ApiKey",
     "ConfigRevision",
     "Configured",
+    "DeadLetter",
     "Incident",
     "Policy",
     "PolicyReason",
+    "Position",
     "Provider",
     "Role",
     "Route",

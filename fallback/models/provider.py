@@ -12,6 +12,7 @@ from fallback.models.policy import Policy
 from fallback.models.validators import (
     normalized_language,
     one_of,
+    settings_or_empty,
     validate_languages,
     validate_settings,
     validate_slug,
@@ -118,6 +119,10 @@ class Provider(Configured):
         return Provider.objects.values_list("kind", flat=True).get(pk=self.pk)
 
     def _normalize(self) -> None:
-        if isinstance(self.languages, list):
+        self.settings = settings_or_empty(self.settings)
+        self.languages = self.languages or []
+        try:
             validate_languages(self.languages)
-            self.languages = [normalized_language(tag) for tag in self.languages]
+        except ValidationError:
+            return  # the field's own check has told
+        self.languages = [normalized_language(tag) for tag in self.languages]

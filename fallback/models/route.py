@@ -9,7 +9,12 @@ from simple_history.models import HistoricalRecords
 from fallback.domain import Kind, LastResort, MidCallAction
 from fallback.models.configured import Configured
 from fallback.models.provider import Provider
-from fallback.models.validators import one_of, validate_settings, validate_slug
+from fallback.models.validators import (
+    one_of,
+    settings_or_empty,
+    validate_settings,
+    validate_slug,
+)
 
 
 class Route(Configured):
@@ -119,6 +124,7 @@ class RouteStep(Configured):
 
     def clean(self) -> None:
         super().clean()
+        self.settings = settings_or_empty(self.settings)
         provider = Provider.objects.filter(pk=self.provider_id).first()
         if provider is None or not hasattr(self, "route"):  # told by the field's own check
             return

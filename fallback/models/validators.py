@@ -101,6 +101,18 @@ def validate_settings(value: Any) -> None:
         )
 
 
+def settings_or_empty(value: Any) -> Any:
+    """Return `value`, or an empty object for nothing; refuse other empty values such as `[]`.
+
+    Django runs no validator of a blank field on what it takes to be empty.
+    """
+    if value is None or value == "":
+        return {}
+    if value in ([], ()):
+        raise ValidationError({"settings": "Settings must be a JSON object, not a list."})
+    return value
+
+
 _JSON_TYPES = {
     list: "a list",
     str: "a text",

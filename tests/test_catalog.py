@@ -1,0 +1,267 @@
+"""The catalog holds configuration as plain values, and keeps what it holds whatever happens."""
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import OperationalError, connection, connections
+from django.test.utils import CaptureQueriesContext
+
+from fallback import catalog, domain
+from fallback.catalog import Cache, Catalog
+from fallback.domain import Kind
+from fallback.models import ApiKey, ConfigRevision, Provider, Route, RouteStep
+from tests.configuration import make_policy, make_provider, make_route
+
+ANSWERS_WITHIN_S = 5.0
+
+
+class Clock:
+    """Seconds that pass only when a test says so."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def blocked() -> Iterator[threading.Event]:
+    """Hold a loader back until the test sets this; let it go at the end in any case."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def revisions(*numbers: int) -> Any:
+    """Return a loader that finds these revisions one after the other, then the last for ever."""
+    left = list(numbers)
+    return lambda held: Catalog(revision=left.pop(0) if len(left) > 1 else left[0])
+
+
+@pytest.mark.django_db
+def test_a_route_carries_its_chain_in_order_with_merged_settings() -> None:
+    soniox = make_provider("soniox", settings={"model": "a", "vad": True}, languages=["hi-IN"])
+    route = make_route("breeze-buddy", make_provider("deepgram"), soniox, last_resort="soonest")
+    RouteStep.objects.filter(provider=soniox).update(settings={"model": "b"})
+
+    found = catalog.load().routes["breeze-buddy"]
+
+    assert [step.provider.slug for step in found.steps] == ["deepgram", "soniox"]
+    assert found.steps[1].settings == {"model": "b", "vad": True}
+    assert found.steps[1].provider.languages == ("hi-IN",)
+    assert (found.name, found.last_resort) == (route.name, domain.LastResort.SOONEST)
+
+
+@pytest.mark.django_db
+def test_policies_are_found_by_provider_with_what_their_reasons_count() -> None:
+    strict = make_policy("strict", failure_threshold=7, reasons={"auth": {"weight": 4}})
+    make_provider("soniox", policy=strict)
+
+    policy = catalog.load().policies[Kind.STT, "soniox"]
+
+    assert policy.failure_threshold == 7
+    assert policy.rule("auth") == domain.ReasonRule(weight=4)
+    assert policy.rule("quota").trips_at_once
+
+
+@pytest.mark.django_db
+def test_the_number_of_queries_does_not_depend_on_the_number_of_routes() -> None:
+    make_route("first", "soniox", "deepgram")
+    with CaptureQueriesContext(connection) as few:
+        catalog.load()
+    for number in range(20):
+        make_route(f"route-{number}", "soniox", "deepgram", "sarvam")
+    with CaptureQueriesContext(connection) as many:
+        catalog.load()
+
+    assert len(many) == len(few) <= 7
+
+
+@pytest.mark.django_db
+def test_an_unchanged_revision_costs_one_query_and_loads_nothing() -> None:
+    make_route()
+    ConfigRevision.bump()
+    held = catalog.load()
+    with CaptureQueriesContext(connection) as queries:
+        again = catalog.load(held)
+
+    assert again is held
+    assert len(queries) == 1
+
+
+@pytest.mark.django_db
+def test_a_disabled_provider_stays_in_the_catalog_and_says_so() -> None:
+    make_route("breeze-buddy", "soniox")
+    Provider.objects.update(enabled=False)
+
+    assert catalog.load().routes["breeze-buddy"].steps[0].provider.enabled is False
+
+
+@pytest.mark.django_db
+def test_the_text_of_a_key_value_hides_its_hash() -> None:
+    ApiKey.objects.create(name="pods", public="abc", secret_hash="0123456789")
+
+    assert "0123456789" not in repr(catalog.load().keys["abc"])
+
+
+def test_a_database_that_was_never_reached_leaves_an_empty_catalog(clock: Clock) -> None:
+    def away(held: Catalog | None) -> Catalog:
+        raise OperationalError("no route to host")
+
+    cache = Cache(away, clock)
+
+    assert cache.refresh(ANSWERS_WITHIN_S) == Catalog()
+    assert cache.current() == Catalog()
+    assert cache.age_s() == float("inf")
+    assert cache.failures == 1
+
+
+def test_a_database_that_goes_away_leaves_the_last_catalog(clock: Clock) -> None:
+    answers: list[Any] = [Catalog(revision=1), OperationalError("gone"), OperationalError("gone")]
+
+    def load(held: Catalog | None) -> Catalog:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    cache = Cache(load, clock)
+    cache.refresh(ANSWERS_WITHIN_S)
+    clock.now += 10
+
+    assert cache.refresh(ANSWERS_WITHIN_S).revision == 1
+    assert cache.refresh(ANSWERS_WITHIN_S).revision == 1
+    assert (cache.failures, cache.age_s()) == (2, 10)
+
+
+def test_a_slow_database_keeps_nobody_waiting(clock: Clock, blocked: threading.Event) -> None:
+    def load(held: Catalog | None) -> Catalog:
+        blocked.wait(ANSWERS_WITHIN_S)
+        return Catalog(revision=1)
+
+    cache = Cache(load, clock)
+    started = time.monotonic()
+    first, second = cache.current(), cache.refresh(0.05)
+
+    assert first == second == Catalog()
+    assert time.monotonic() - started < 0.5
+
+
+def test_reading_what_is_held_starts_a_look_only_when_one_is_due(clock: Clock) -> None:
+    cache = Cache(revisions(1, 2), clock)
+    cache.refresh(ANSWERS_WITHIN_S)
+    clock.now += catalog.LOOK_EVERY_S - 0.1
+    before = cache.current().revision
+    clock.now += 0.2
+    cache.current()
+    eventually(lambda: cache.current().revision == 2)
+
+    assert before == 1
+
+
+def test_a_change_during_a_look_is_found_by_another_look(
+    clock: Clock, blocked: threading.Event
+) -> None:
+    numbers = iter([1, 2])
+    begun = threading.Event()
+
+    def load(held: Catalog | None) -> Catalog:
+        number = next(numbers)
+        begun.set()
+        blocked.wait(ANSWERS_WITHIN_S)
+        return Catalog(revision=number)
+
+    cache = Cache(load, clock)
+    cache.refresh(0)
+    begun.wait(ANSWERS_WITHIN_S)
+    threading.Timer(0.05, blocked.set).start()
+
+    assert cache.refresh(ANSWERS_WITHIN_S).revision == 2
+
+
+def test_a_look_that_hangs_is_left_and_its_late_answer_ignored(clock: Clock) -> None:
+    hung, looks = threading.Event(), iter([1, 2])
+    finished = threading.Event()
+
+    def load(held: Catalog | None) -> Catalog:
+        number = next(looks)
+        if number == 1:
+            hung.wait(ANSWERS_WITHIN_S)
+            finished.set()
+        return Catalog(revision=number)
+
+    cache = Cache(load, clock)
+    cache.refresh(0.05)
+    clock.now += catalog.STUCK_AFTER_S + 1
+    taken = cache.refresh(ANSWERS_WITHIN_S).revision
+    hung.set()
+    finished.wait(ANSWERS_WITHIN_S)
+
+    assert taken == 2
+    assert cache.refresh(0).revision == 2
+
+
+def test_many_readers_share_one_look(clock: Clock, blocked: threading.Event) -> None:
+    loads = []
+
+    def load(held: Catalog | None) -> Catalog:
+        loads.append(threading.current_thread().name)
+        blocked.wait(ANSWERS_WITHIN_S)
+        return Catalog(revision=1)
+
+    cache = Cache(load, clock)
+    cache.refresh(0)
+    readers = [threading.Thread(target=cache.current) for _ in range(20)]
+    for reader in readers:
+        reader.start()
+    blocked.set()
+    for reader in readers:
+        reader.join()
+
+    assert loads == ["catalog"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_background_thread_closes_the_connection_that_it_opened() -> None:
+    make_route()
+    opened = []
+
+    def load(held: Catalog | None) -> Catalog:
+        found = catalog.load(held)
+        opened.append(connections["default"])
+        return found
+
+    cache = Cache(load)
+    found = cache.refresh(ANSWERS_WITHIN_S)
+
+    assert list(found.routes) == ["breeze-buddy"]
+    eventually(lambda: opened[0].connection is None)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_row_changed_past_the_signals_is_found_after_a_while(clock: Clock) -> None:
+    make_route("breeze-buddy", "soniox")
+    ConfigRevision.bump()
+    cache = Cache(clock=clock)
+    cache.refresh(ANSWERS_WITHIN_S)
+    Route.objects.update(name="Changed")
+    before = cache.refresh(ANSWERS_WITHIN_S).routes["breeze-buddy"].name
+    clock.now += catalog.LOAD_ANYWAY_S + 1
+
+    assert before == "Breeze-Buddy"
+    assert cache.refresh(ANSWERS_WITHIN_S).routes["breeze-buddy"].name == "Changed"
+
+
+def eventually(claim: Any) -> None:
+    deadline = time.monotonic() + ANSWERS_WITHIN_S
+    while not claim():
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.01)
