@@ -73,33 +73,39 @@ class Child:
     stop_timeout_s: float
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
     started_at_s: float = field(default=0.0, init=False)
-    next_start_s: float = field(default=0.0, init=False)
+    next_start_s: float | None = field(default=None, init=False)
     backoff_s: float = field(default=BACKOFF_FIRST_S, init=False)
 
     def launch(self, now_s: float) -> None:
-        """Start the process."""
+        """Start the process. Raises OSError or RuntimeError if it cannot be had."""
         self.started_at_s = now_s
+        self.next_start_s = None
         self.process = self.start()
 
     def watch(self, now_s: float) -> None:
         """Notice that the process fell, and start it again when its wait is over."""
-        if self.process is None:
-            return
-        code = self.process.poll()
+        code = None if self.process is None else self.process.poll()
         if code is None:
             return
-        if self.next_start_s <= self.started_at_s:
+        if self.next_start_s is None:
             self._plan_restart(now_s, code)
         elif now_s >= self.next_start_s:
-            self.launch(now_s)
+            self._restart(now_s)
 
     def _plan_restart(self, now_s: float, code: int) -> None:
-        """Set the time of the next start: at once-ish after a long run, later after each fall."""
+        """Set the time of the next start: soon after a long run, later after each quick fall."""
         if now_s - self.started_at_s > STEADY_AFTER_S:
             self.backoff_s = BACKOFF_FIRST_S
         self.next_start_s = now_s + self.backoff_s
         log.warning("child_fell", child=self.name, exit_code=code, restart_in_s=self.backoff_s)
         self.backoff_s = min(self.backoff_s * 2, BACKOFF_LAST_S)
+
+    def _restart(self, now_s: float) -> None:
+        """Start again; one that cannot even be started waits like one that fell."""
+        try:
+            self.launch(now_s)
+        except (OSError, RuntimeError):
+            log.exception("child_not_started", child=self.name)
 
 
 class Supervisor:
@@ -110,8 +116,8 @@ class Supervisor:
 
     def add(self, child: Child) -> None:
         """Start the child now, and keep it running from now on."""
-        self.children.append(child)
         child.launch(time.monotonic())
+        self.children.append(child)
 
     def watch(self) -> None:
         """Restart who fell. Call it a few times a second."""

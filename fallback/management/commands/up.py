@@ -1,0 +1,172 @@
+"""`manage.py up`: everything on embedded defaults, as one process group that stops as one.
+
+Redis first (unless REDIS_URL names one), then the database, then web and pump. Killed hard, the
+kernel takes the children along, and the next start finds its state.
+"""
+
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from controlplane.bootstrap import Admin, prepare_database
+from controlplane.embedded_redis import STOP_TIMEOUT_S, EmbeddedRedis, EmbeddedRedisError
+from controlplane.supervisor import Child, Supervisor, spawn
+
+READY_TIMEOUT_S = 60.0
+WATCH_EVERY_S = 0.2
+# Uvicorn waits this long for requests in flight and tells open sockets to come back (1012).
+DRAIN_S = 10
+
+
+class Command(BaseCommand):
+    """Start everything and keep it running."""
+
+    help = "Run Redis, the database's migrations, web and pump on embedded defaults."
+    requires_system_checks = []  # they may ask Redis, which is not up yet
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+        parser.add_argument("--port", type=int, default=settings.PORT, help="port [%(default)s]")
+
+    def handle(self, *_args: Any, host: str, port: int, **_options: Any) -> None:
+        supervisor = Supervisor()
+        url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
+        with only_one(), stopped_by_signals(supervisor):
+            refuse_taken_port(host, port)
+            start_redis(supervisor)
+            admin = prepare_database()
+            start_services(supervisor, host=host, port=port, url=url)
+            self.greet(url, admin)
+            wait_until_ready(supervisor, url)
+            self.say(f"ready: {url}/readyz answers 200. Ctrl-C stops everything.")
+            while True:
+                supervisor.watch()
+                time.sleep(WATCH_EVERY_S)
+        self.say("stopped")
+
+    def greet(self, url: str, admin: Admin) -> None:
+        """Print where everything is. The password is in no log and is never shown again."""
+        known = "the one printed at the first start (or: manage.py changepassword)"
+        self.say(
+            f"\n  dashboard  {url}/\n  admin      {url}/admin/\n  API        {url}/api/docs/\n"
+            f"  name       {admin.username}\n  password   {admin.password or known}\n"
+        )
+
+    def say(self, text: str) -> None:
+        """Print at once, also when standard output is a file or a pipe."""
+        self.stdout.write(text)
+        self.stdout.flush()
+
+
+@contextmanager
+def only_one() -> Iterator[None]:
+    """Hold VAR_DIR for this process; the kernel lets go of it however the process ends."""
+    settings.VAR_DIR.mkdir(parents=True, exist_ok=True)
+    with open(settings.VAR_DIR / "up.lock", "a", encoding="ascii") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise CommandError(
+                f"another `up` runs on {settings.VAR_DIR}; stop it, or set VAR_DIR to another place"
+            ) from error
+        yield
+
+
+@contextmanager
+def stopped_by_signals(supervisor: Supervisor) -> Iterator[None]:
+    """Leave the block on Ctrl-C, SIGTERM or SIGHUP, and stop every child on any way out of it."""
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    for number in signals:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        pass
+    finally:
+        for number in signals:  # an impatient second Ctrl-C must not leave half of it running
+            signal.signal(number, signal.SIG_IGN)
+        supervisor.stop()
+
+
+def refuse_taken_port(host: str, port: int) -> None:
+    """Say who is to blame before anything starts; uvicorn would say so in the middle of it."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise CommandError(
+                f"cannot listen on {host} port {port}: {error.strerror}. Stop what listens there, "
+                f"or choose another port: --port {port + 1}"
+            ) from error
+
+
+def start_redis(supervisor: Supervisor) -> None:
+    """Start the embedded server, unless REDIS_URL names one."""
+    if not settings.EMBEDDED_REDIS:
+        return
+    server = EmbeddedRedis(settings.VAR_DIR, binary=settings.EMBEDDED_REDIS_BIN)
+    try:
+        supervisor.add(Child("redis", server.start, stop_timeout_s=STOP_TIMEOUT_S))
+    except EmbeddedRedisError as error:
+        raise CommandError(str(error)) from error
+
+
+def start_services(supervisor: Supervisor, *, host: str, port: int, url: str) -> None:
+    """Start web and pump. They are told that this is plain HTTP, unless PUBLIC_URL says else."""
+    environment = {**os.environ, "PUBLIC_URL": settings.PUBLIC_URL or url}
+    uvicorn = [
+        "-m",
+        "uvicorn",
+        "controlplane.asgi:application",
+        "--host",
+        host,
+        "--port",
+        str(port),
+    ]
+    uvicorn += ["--lifespan", "off", "--proxy-headers", "--no-access-log"]
+    uvicorn += ["--timeout-graceful-shutdown", str(DRAIN_S), "--ws-ping-interval", "20"]
+    for name, arguments in {"web": uvicorn, "pump": ["manage.py", "pump"]}.items():
+        supervisor.add(Child(name, starter(arguments, environment), stop_timeout_s=DRAIN_S + 5))
+
+
+def starter(
+    arguments: list[str], environment: dict[str, str]
+) -> Callable[[], subprocess.Popen[bytes]]:
+    """Return what starts this Python with the arguments, each time it is called."""
+    command = [sys.executable, *arguments]
+    return lambda: spawn(command, cwd=settings.BASE_DIR, env=environment)
+
+
+def wait_until_ready(supervisor: Supervisor, url: str) -> None:
+    """Return once /readyz answers 200; raise CommandError if it does not in READY_TIMEOUT_S."""
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while time.monotonic() < deadline:
+        supervisor.watch()
+        if answers(f"{url}/readyz"):
+            return
+        time.sleep(WATCH_EVERY_S)
+    raise CommandError(f"{url}/readyz did not answer 200 within {READY_TIMEOUT_S:g} s; see above")
+
+
+def answers(url: str) -> bool:
+    """Say whether the URL answers 200 within a few seconds, asked past any proxy."""
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with direct.open(url, timeout=5) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False

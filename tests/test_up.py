@@ -1,0 +1,137 @@
+"""`manage.py up`, run for real: it serves, stops cleanly, leaves no orphan, keeps its state."""
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+from django.conf import settings
+
+from controlplane.embedded_redis import socket_path
+from tests.processes import alive_with, clean_environment, eventually, manage
+
+pytestmark = pytest.mark.slow
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def running(var_dir: Path, port: int, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """Run `up` in the block; its process has `said`, what it printed until it was ready."""
+    process = subprocess.Popen(
+        [sys.executable, "manage.py", "up", "--port", str(port)],
+        cwd=settings.BASE_DIR,
+        env=clean_environment(var_dir, **environment),
+        stdout=subprocess.PIPE,
+        stderr=(var_dir / "up.log").open("w"),
+        text=True,
+    )
+    process.said = "".join(iter_until(process, "ready:"))
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def iter_until(process: subprocess.Popen[str], word: str) -> Iterator[str]:
+    """Yield the lines up to the one that starts with the word, or to the end."""
+    for line in process.stdout:
+        yield line
+        if line.startswith(word):
+            return
+
+
+def get(url: str) -> bytes:
+    """Return the body of a page, asked past any proxy."""
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with direct.open(url, timeout=10) as response:
+        return response.read()
+
+
+def redis_of(var_dir: Path) -> redis.Redis:
+    """Return a client of the server that `up` runs."""
+    return redis.Redis(unix_socket_path=str(socket_path(var_dir)), decode_responses=True)
+
+
+def test_it_serves_what_it_says_and_stops_cleanly_on_a_signal(tmp_path):
+    with running(tmp_path, port := free_port()) as up:
+        ready = json.loads(get(f"http://127.0.0.1:{port}/readyz"))
+        page = get(f"http://127.0.0.1:{port}/admin/login/")
+        style = get(f"http://127.0.0.1:{port}/static/admin/css/base.css")
+        up.send_signal(signal.SIGINT)
+
+        assert up.wait(30) == 0
+        assert (ready["status"], b"<form" in page, b"{" in style) == ("ok", True, True)
+        assert re.search(r"name +admin\n +password +\S{16}\n", up.said)
+        assert not alive_with(str(tmp_path))
+
+
+def test_killed_hard_it_leaves_no_orphan_and_starts_again_with_its_state(tmp_path):
+    port = free_port()
+    with running(tmp_path, port) as up:
+        redis_of(tmp_path).set("state", "open")
+        up.kill()
+        up.wait()
+
+        assert eventually(lambda: not alive_with(str(tmp_path)))
+    with running(tmp_path, port) as up:
+        assert redis_of(tmp_path).get("state") == "open"
+        assert "the one printed at the first start" in up.said
+
+
+def test_a_redis_that_was_killed_is_started_again_with_its_state(tmp_path):
+    with running(tmp_path, free_port()):
+        client = redis_of(tmp_path)
+        client.set("state", "open")
+        before = client.info("server")["process_id"]
+        subprocess.run(["kill", "-9", str(before)], check=True)
+
+        assert eventually(lambda: socket_answers(tmp_path, other_than=before))
+        assert client.get("state") == "open"
+
+
+def socket_answers(var_dir: Path, *, other_than: int) -> bool:
+    """Say whether a server answers that is not the process named."""
+    try:
+        return redis_of(var_dir).info("server")["process_id"] != other_than
+    except redis.exceptions.RedisError:
+        return False
+
+
+def test_a_taken_port_is_told_before_anything_starts(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        refused = manage("up", "--port", port, environment=clean_environment(tmp_path))
+
+    assert refused.returncode == 1
+    assert f"cannot listen on 127.0.0.1 port {port}" in refused.stderr
+    assert not socket_path(tmp_path).exists()
+
+
+def test_a_second_one_on_the_same_state_is_refused(tmp_path):
+    with running(tmp_path, free_port()):
+        refused = manage("up", "--port", str(free_port()), environment=clean_environment(tmp_path))
+
+    assert refused.returncode == 1
+    assert "another `up` runs on" in refused.stderr
+
+
+def test_a_given_password_is_used_and_not_printed(tmp_path):
+    with running(tmp_path, free_port(), DJANGO_SUPERUSER_PASSWORD="as-you-like-it-42") as up:
+        assert "as-you-like-it-42" not in up.said
