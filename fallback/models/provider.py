@@ -99,7 +99,7 @@ class Provider(Configured):
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         routes = self.route_slugs()
         if routes:
-            steps = set(self.steps.all())
+            steps: set[models.Model] = set(self.steps.all())
             raise models.ProtectedError(self._in_use("deleted", routes), steps)
         return super().delete(*args, **kwargs)
 
