@@ -7,6 +7,7 @@ constraints whoever writes them. Reads on the hot path go through `fallback.cata
 from fallback.models.api_key import ApiKey, Role
 from fallback.models.carried import DeadLetter, Position
 from fallback.models.configured import Configured
+from fallback.models.idempotency import IdempotentRequest
 from fallback.models.incident import Incident, Transition
 from fallback.models.policy import Policy, PolicyReason, rules_of
 from fallback.models.provider import Provider
@@ -18,6 +19,7 @@ __all__ = [
     "ConfigRevision",
     "Configured",
     "DeadLetter",
+    "IdempotentRequest",
     "Incident",
     "Policy",
     "PolicyReason",
