@@ -13,19 +13,8 @@ from django.db import models, transaction
 from fallback.domain import DEFAULT_WHAT_COUNTS, Kind
 from fallback.models import Policy, PolicyReason, Provider, Route, RouteStep
 
-SARVAM_LANGUAGES = [
-    "bn-IN",
-    "en-IN",
-    "gu-IN",
-    "hi-IN",
-    "kn-IN",
-    "ml-IN",
-    "mr-IN",
-    "or-IN",
-    "pa-IN",
-    "ta-IN",
-    "te-IN",
-]
+SARVAM_LANGUAGES = ["hi-IN", "bn-IN", "gu-IN", "kn-IN", "ml-IN", "mr-IN"]
+SARVAM_LANGUAGES += ["or-IN", "pa-IN", "ta-IN", "te-IN", "en-IN"]
 PROVIDERS: dict[str, dict[str, Any]] = {
     "soniox": {
         "name": "Soniox",
