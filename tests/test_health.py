@@ -26,6 +26,7 @@ def test_liveness_asks_nothing_of_the_database(client: Client):
     assert response.json() == {"status": "ok"}
 
 
+@pytest.mark.postgres
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("role", ["web", "pump"])
 def test_a_role_is_ready_when_all_it_needs_answers(client: Client, role: str):
