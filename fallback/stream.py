@@ -13,7 +13,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from math import isfinite
+from typing import Any, Final, NoReturn
 
 from django.conf import settings
 from django_redis import get_redis_connection
@@ -168,7 +169,7 @@ def decode(kind: Kind, fields: Mapping[bytes, bytes]) -> Event:
     try:
         texts = {name.decode(): value.decode() for name, value in fields.items()}
         _require_exactly(FIELDS, texts.keys())
-        evidence = json.loads(texts["evidence"], parse_constant=_no_constant)
+        evidence = json.loads(texts["evidence"], parse_constant=_no_constant, parse_float=_finite)
         texts = {name: storable(value) for name, value in texts.items()}
         event = Event(
             **{name: texts[name] for name in FIELDS - {"at_ms", "version", "evidence"}},
@@ -183,15 +184,15 @@ def decode(kind: Kind, fields: Mapping[bytes, bytes]) -> Event:
     return event
 
 
-def number_of(event: Event) -> tuple[str, int] | None:
+def number_of(event_id: str, provider: str) -> tuple[str, int] | None:
     """Return the incarnation of Redis's data and the event's number within its breaker.
 
     None for an announcement, which is no breaker's own and has no number. Ids are
     `<incarnation>-<provider>-<number>-<request>`, and a provider's slug may hold dashes too.
     """
-    incarnation, _, rest = event.id.partition("-")
-    own = f"{event.provider}-"
-    number = _NUMBER.match(rest, len(own)) if event.provider and rest.startswith(own) else None
+    incarnation, _, rest = event_id.partition("-")
+    own = f"{provider}-"
+    number = _NUMBER.match(rest, len(own)) if provider and rest.startswith(own) else None
     return (incarnation, int(number[1])) if number else None
 
 
@@ -234,9 +235,15 @@ def _whole(text: str, name: str, largest: int) -> int:
     return int(text)
 
 
-def _no_constant(name: str) -> None:
+def _no_constant(name: str) -> NoReturn:
     """Refuse NaN and Infinity: Python reads them, JSON and PostgreSQL do not."""
     raise Unreadable(f"evidence holds {name}, which is not JSON")
+
+
+def _finite(text: str) -> float:
+    """Refuse 1e999: Python reads infinity, and nothing can store that."""
+    number = float(text)
+    return number if isfinite(number) else _no_constant(text)
 
 
 def _given(kind: Kind, consumer: str, *, after: str, count: int, block_ms: int = 0) -> list[Entry]:

@@ -157,6 +157,7 @@ def test_a_dead_letter_put_back_is_read_again(redis_client):
         ({b"evidence": b"{"}, "Expecting"),
         ({b"evidence": b"[]"}, "not a JSON object"),
         ({b"evidence": b'{"a": NaN}'}, "NaN"),
+        ({b"evidence": b'{"a": 1e999}'}, "1e999"),
         ({b"evidence": b"[" * 100_000}, "recursion"),
         ({b"at_ms": b"soon"}, "at_ms"),
         ({b"at_ms": b"9" * 18}, "at_ms"),
@@ -191,12 +192,14 @@ def test_characters_that_no_database_stores_are_replaced_at_any_depth(redis_clie
 
 
 def test_the_number_of_an_event_is_found_behind_a_slug_with_dashes_and_digits():
-    assert stream.number_of(event(12, provider="deep-gram-7-eu")) == ("aaaaaaaa", 12)
+    told = event(12, provider="deep-gram-7-eu", request="3-4-5")
+
+    assert stream.number_of(told.id, told.provider) == ("aaaaaaaa", 12)
 
 
 def test_an_announcement_has_no_number():
-    assert stream.number_of(event(1, id="aaaaaaaa--1795-request", provider="")) is None
-    assert stream.number_of(event(1, id="aaaaaaaa--1795-request", provider="soniox")) is None
+    assert stream.number_of("aaaaaaaa--1795-request", "") is None
+    assert stream.number_of("aaaaaaaa--1795-request", "soniox") is None
 
 
 # --- the lag
