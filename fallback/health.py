@@ -1,8 +1,8 @@
 """Health for whoever restarts or routes: `/livez` and `/readyz?role=web|pump`.
 
 Liveness asks nothing of anybody: a database that is away is no reason to kill every pod. Readiness
-asks the database and Redis. For web a missing Redis is degraded, not failing, because decisions go
-on without it; the pump has nothing to read without it, and fails.
+asks the database, Redis and, for the pump, whether events flow. For web a missing Redis is
+degraded, not failing, because decisions go on without it; the pump has nothing to read, and fails.
 """
 
 import asyncio
@@ -18,15 +18,24 @@ from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from django.utils.decorators import async_only_middleware
 
+from fallback import stream
+from fallback.domain import Kind
+
 log = structlog.get_logger(__name__)
 
 Handler = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 
 CHECK_TIMEOUT_S: Final = 2.0
+PUMP_SILENT_S: Final = 15.0  # a living pump asks about once a second
+EVENT_LATE_S: Final = 60.0
 
 # Threads of its own: a check that hangs on a dead host must not take a request's thread with it,
 # and once all of these hang, the next checks time out in the queue and say so.
 THREADS: Final = ThreadPoolExecutor(max_workers=4, thread_name_prefix="health")
+
+
+class NotReady(Exception):  # noqa: N818 - what it says, not what went wrong
+    """A check's own words, fit for anybody who may ask."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +63,23 @@ def ask_migrations() -> None:
     finally:
         connections.close_all()
     if waiting:
-        raise RuntimeError(f"{len(waiting)} migrations are not applied: run manage.py migrate")
+        raise NotReady(f"{len(waiting)} migrations are not applied: run manage.py migrate")
 
 
 def ask_redis() -> None:
     """Make Redis answer on the client that decisions use, with its short timeouts."""
     breaker: Any = caches["breaker"]  # django-redis has no types
     breaker.client.get_client(write=True).ping()
+
+
+def ask_pump() -> None:
+    """See whether any pump asks for events, and how long the oldest one has been waiting."""
+    silent_ms = stream.silence_ms(Kind.STT)
+    if silent_ms is None or silent_ms > PUMP_SILENT_S * 1000:
+        raise NotReady("no pump asks for events: run manage.py pump")
+    late_ms = max(stream.lag(kind).age_ms for kind in Kind)
+    if late_ms > EVENT_LATE_S * 1000:
+        raise NotReady(f"the oldest event has waited for {late_ms // 1000} s")
 
 
 ROLES: Final[Mapping[str, Mapping[str, Check]]] = {
@@ -73,6 +92,7 @@ ROLES: Final[Mapping[str, Mapping[str, Check]]] = {
         "database": Check(ask=ask_database, required=True),
         "migrations": Check(ask=ask_migrations, required=True),
         "redis": Check(ask=ask_redis, required=True),
+        "events": Check(ask=ask_pump, required=True),
     },
 }
 
@@ -109,12 +129,17 @@ async def ready(request: HttpRequest) -> JsonResponse:
 
 
 async def _run(name: str, check: Check) -> dict[str, str]:
-    """Run one check within its bound; the answer names the error's class, the log has the rest."""
+    """Run one check within its bound.
+
+    Of a driver's error the answer gives only the class: its text may hold addresses and logins.
+    """
     waiting = asyncio.get_running_loop().run_in_executor(THREADS, check.ask)
     try:
         await asyncio.wait_for(waiting, CHECK_TIMEOUT_S)
     except TimeoutError:
         detail = f"no answer within {CHECK_TIMEOUT_S:g} s"
+    except NotReady as error:
+        detail = str(error)
     except Exception as error:  # whatever a driver raises is this check's answer
         detail = type(error).__name__
         log.warning("health_check_failed", check=name, error=str(error))

@@ -5,8 +5,10 @@ import threading
 import pytest
 from django.test import Client
 
-from fallback import health
+from fallback import health, stream
+from fallback.domain import Kind
 
+NO_PUMP = "no pump asks for events: run manage.py pump"
 UNREACHABLE = "unix:///nowhere/redis.sock"
 
 
@@ -28,13 +30,23 @@ def test_liveness_asks_nothing_of_the_database(client: Client):
 
 @pytest.mark.postgres
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("role", ["web", "pump"])
-def test_a_role_is_ready_when_all_it_needs_answers(client: Client, role: str):
-    response = client.get("/readyz", {"role": role})
+def test_the_web_is_ready_when_all_it_needs_answers(client: Client):
+    response = client.get("/readyz")
 
-    assert response.json()["status"] == "ok"
     assert response.status_code == 200
+    assert response.json()["status"] == "ok"
     assert set(response.json()["checks"]) == {"database", "migrations", "redis"}
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+def test_the_pump_is_ready_once_one_asks_for_events(client: Client):
+    before = client.get("/readyz", {"role": "pump"})
+    stream.owed(Kind.STT, "pump-1", count=1)
+    after = client.get("/readyz", {"role": "pump"})
+
+    assert before.json()["checks"]["events"] == {"status": "failing", "detail": NO_PUMP}
+    assert (after.status_code, after.json()["status"]) == (200, "ok")
 
 
 @pytest.mark.django_db(transaction=True)
