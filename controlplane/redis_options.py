@@ -2,8 +2,7 @@
 
 Two aliases are used by their raw client: `breaker`, on every decision's path, gives up fast and
 never retries (the answer without Redis is the fallback's business); `stream` waits long, for the
-pump's blocking reads. `throttle` is an ordinary cache that counts requests, and is missed by
-nobody while Redis is away.
+pump's blocking reads.
 """
 
 from dataclasses import dataclass
@@ -37,13 +36,10 @@ def caches(servers: RedisServers) -> dict[str, dict[str, Any]]:
     """Return Django's CACHES; `default` is this process's own memory."""
     breaker = _pool(BREAKER_TIMEOUT_S, BREAKER_CONNECT_TIMEOUT_S)
     stream = _pool(STREAM_TIMEOUT_S, 1.0)
-    throttle = _alias(servers, "throttle", breaker)
-    throttle["OPTIONS"]["IGNORE_EXCEPTIONS"] = True
     return {
         "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
         "breaker": _alias(servers, "breaker", breaker),
         "stream": _alias(servers, "stream", stream),
-        "throttle": throttle,
     }
 
 

@@ -1,6 +1,7 @@
 """Real processes for tests: `manage.py` in a clean environment, and who is still alive."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -30,6 +31,16 @@ def manage(*arguments: str, environment: Mapping[str, str]) -> subprocess.Comple
         timeout=60,
         check=False,
     )
+
+
+def free_port(*, below: int = 65_536) -> int:
+    """Return a port that nobody listens on just now."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        if port < below:
+            return port
 
 
 def alive_with(text: str) -> list[int]:

@@ -4,7 +4,6 @@ import time
 
 import pytest
 import redis
-from django.core.cache import caches as aliases
 from django_redis import get_redis_connection
 
 from controlplane.redis_options import RedisServers, caches, channel_layers
@@ -61,9 +60,3 @@ def test_sentinel_gives_the_channel_layer_the_login_of_the_url():
 
     assert (host["master_name"], host["db"]) == ("main", 2)
     assert (host["username"], host["password"]) == ("user", "p@ss")
-
-
-def test_throttling_is_missed_by_nobody_while_redis_is_away(settings):
-    settings.CACHES = caches(RedisServers(url="unix:///nowhere/redis.sock"))
-
-    assert aliases["throttle"].get("key", "nothing") == "nothing"

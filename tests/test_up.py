@@ -16,16 +16,9 @@ import redis
 from django.conf import settings
 
 from controlplane.embedded_redis import socket_path
-from tests.processes import alive_with, clean_environment, eventually, manage
+from tests.processes import alive_with, clean_environment, eventually, free_port, manage
 
 pytestmark = pytest.mark.slow
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @contextmanager
