@@ -12,14 +12,13 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from math import isfinite
 from typing import Any, Final, NoReturn
 
-from django.conf import settings
 from django_redis import get_redis_connection
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
+from fallback import breaker
 from fallback.domain import LIMITS, Event, EventName, Kind, State
 from fallback.errors import BreakerUnavailable, FallbackError
 
@@ -157,11 +156,17 @@ def silence_ms(kind: Kind) -> int | None:
 
 
 def leave(kind: Kind, consumer: str) -> None:
-    """Forget `consumer`, and those silent for a day; but none that still owes something."""
+    """Have the group forget `consumer`, unless it still owes something."""
     for row in _consumers(kind):
-        is_gone = row["name"] == consumer.encode() or row["idle"] > FORGET_CONSUMER_MS
-        if is_gone and row["pending"] == 0:
-            _call(kind, partial(_forget, consumer=row["name"]))
+        if row["name"] == consumer.encode():
+            _forget(kind, row)
+
+
+def forget_silent(kind: Kind) -> None:
+    """Have the group forget the pumps of long ago, which left no more than their names."""
+    for row in _consumers(kind):
+        if row["idle"] > FORGET_CONSUMER_MS:
+            _forget(kind, row)
 
 
 def decode(kind: Kind, fields: Mapping[bytes, bytes]) -> Event:
@@ -289,8 +294,10 @@ def _consumers(kind: Kind) -> list[dict[str, Any]]:
     return rows
 
 
-def _forget(redis: Any, key: str, *, consumer: bytes) -> None:
-    redis.xgroup_delconsumer(key, GROUP, consumer)
+def _forget(kind: Kind, row: Mapping[str, Any]) -> None:
+    """Forget one consumer; whoever owes something is kept, for what it owes goes with it."""
+    if row["pending"] == 0:
+        _call(kind, lambda redis, key: redis.xgroup_delconsumer(key, GROUP, row["name"]))
 
 
 def _after(kind: Kind, entry_id: bytes, *, count: int) -> list[tuple[bytes, Any]]:
@@ -336,15 +343,10 @@ def _create_group(kind: Kind) -> None:
     _call(kind, create)
 
 
-def stream_key(kind: Kind) -> str:
-    """Return the key of one kind's stream."""
-    return f"{{{settings.FALLBACK_NAMESPACE}:{kind}}}:events"
-
-
 def _call(kind: Kind, command: Callable[[Any, str], Any]) -> Any:
     """Run one command on the kind's stream. Raises BreakerUnavailable, or _NoSuchThing."""
     try:
-        return command(get_redis_connection("stream"), stream_key(kind))
+        return command(get_redis_connection("stream"), breaker.key(kind, "events"))
     except ResponseError as error:
         if "NOGROUP" in str(error) or "no such key" in str(error).lower():
             raise _NoSuchThing(str(error)) from error

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Final
 
 from django.db import transaction
-from django.db.models import Max, Min, QuerySet
+from django.db.models import Count, Max, Min, Q, QuerySet
 
 from fallback import metrics
 from fallback.domain import ADMITTING_STATES, Event, State
@@ -49,12 +49,19 @@ def record(events: Sequence[Event]) -> list[Event]:
 def work_out(incident: Incident) -> None:
     """Bring an incident up to what all of its transitions say, and save it."""
     rows = Transition.objects.filter(incident=incident)
-    last = latest(rows)
+    is_trip = Q(after=State.OPEN) & ~Q(before=State.OPEN)
+    sums = rows.aggregate(
+        first_at=Min("at"),
+        last_at=Max("at"),
+        newest=Max("version"),
+        trips=Count("pk", filter=is_trip),
+    )
+    last = max(rows.filter(version=sums["newest"]), key=_order, default=None)
     if last is None:
         return
-    _work_out_opening(incident, rows)
-    incident.trips = max(1, rows.filter(after=State.OPEN).exclude(before=State.OPEN).count())
-    incident.last_event_at = rows.aggregate(at=Max("at"))["at"]
+    _work_out_opening(incident, rows.filter(event_id=incident.key).first(), sums["first_at"])
+    incident.trips = max(1, sums["trips"])
+    incident.last_event_at = sums["last_at"]
     raise_counts(incident, last.evidence)
     if last.after in ADMITTING_STATES:
         incident.closed_at, incident.closing_cause = last.at, last.cause
@@ -110,11 +117,10 @@ def _incidents(moves: Iterable[Event]) -> dict[str, Incident]:
     return {incident.key: incident for incident in Incident.objects.filter(key__in=first)}
 
 
-def _work_out_opening(incident: Incident, rows: QuerySet[Transition]) -> None:
+def _work_out_opening(incident: Incident, opening: Transition | None, first_at: datetime) -> None:
     """Take the opening from its event; without it, an incident is at least as old as its oldest."""
-    opening = rows.filter(event_id=incident.key).first()
     if opening is None:
-        incident.opened_at = min(incident.opened_at, rows.aggregate(at=Min("at"))["at"])
+        incident.opened_at = min(incident.opened_at, first_at)
         return
     incident.opened_at = opening.at
     incident.cause, incident.reason = opening.cause, opening.reason

@@ -1,0 +1,41 @@
+"""`manage.py pump`: the event worker alone. Any number may run, and each may be killed."""
+
+import os
+import signal
+import socket
+import threading
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from fallback.pump import Pump
+
+# A turn that hangs on a dead host is left: what it did is stored, or will be done again.
+PATIENCE_S = 2.0
+
+
+class Command(BaseCommand):
+    """Carry events from Redis to the database until told to stop."""
+
+    help = "Carry events from Redis to the database, alerts and the live feed."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--name",
+            default=f"{socket.gethostname()}-{os.getpid()}",
+            help="This pump among the others; one that comes back by its name goes on at once.",
+        )
+
+    def handle(self, *_args: Any, name: str, **_options: Any) -> None:
+        stop = threading.Event()
+
+        def leave(*_: Any) -> None:
+            stop.set()
+            hard = threading.Timer(PATIENCE_S, os._exit, [0])
+            hard.daemon = True
+            hard.start()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, leave)
+        Pump(name).run(stop)
