@@ -156,7 +156,7 @@ class Policy(Configured):
 
     def clean(self) -> None:
         super().clean()
-        if not self._is_plain():  # each such field has its own error already
+        if not self.is_plain():  # each such field has its own error already
             return
         value = self.as_value(self._known_rules())
         wrong: dict[str, list[str]] = {}
@@ -183,11 +183,22 @@ class Policy(Configured):
             what_counts={**domain.DEFAULT_WHAT_COUNTS, **rules},
         )
 
-    def _is_plain(self) -> bool:
+    def is_plain(self) -> bool:
+        """Whether every threshold is a number at all: else its own field says what is wrong."""
         numbers = [getattr(self, name, 0) for name in RANGES]
         return self.recovery in list(domain.Recovery) and all(
             isinstance(number, int | float) for number in numbers
         )
+
+    def why_it_never_trips(self, rules: Mapping[str, domain.ReasonRule]) -> str | None:
+        """Return why no outcome could trip this policy with these what-counts rows, or None."""
+        problem = never_trips(self.as_value(rules))
+        return problem.detail if problem else None
+
+    @property
+    def trips_at_once_only(self) -> bool:
+        """Whether only a reason that trips at once can open it: allowed, and worth a word."""
+        return not (self.failure_threshold or self.failure_rate_percent or self.slow_rate_percent)
 
     def _known_rules(self) -> Mapping[str, domain.ReasonRule]:
         if self.rules_to_be_saved is not None:

@@ -51,9 +51,10 @@ def contradictions(policy: Policy) -> Iterator[Problem]:
     if 0 < policy.failure_threshold < policy.distinct_hosts:
         yield Problem(
             "distinct_hosts",
-            f"{policy.failure_threshold} failures cannot come from {policy.distinct_hosts} hosts:"
-            f" raise failure_threshold to {policy.distinct_hosts} or more, or ask for at most"
-            f" {policy.failure_threshold}.",
+            f"A failure_threshold of {policy.failure_threshold} is reached before"
+            f" {policy.distinct_hosts} hosts could have failed: raise it to"
+            f" {policy.distinct_hosts} or more, or ask for at most {policy.failure_threshold}"
+            " hosts.",
         )
 
 
@@ -77,8 +78,3 @@ def never_trips(policy: Policy) -> Problem | None:
         " in 240 s is usual). To count without diverting, tick shadow instead.",
         code="never_trips",
     )
-
-
-def is_at_once_only(policy: Policy) -> bool:
-    """Whether only a trip at once can open this policy: allowed, and worth a word."""
-    return not policy.failure_threshold and not policy.samples_calls
