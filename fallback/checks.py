@@ -1,0 +1,107 @@
+"""System checks: what is wrong with this deployment, before anybody notices.
+
+Those that read the configuration or reach out are run where a database is named, as in
+`manage.py check --database default` and by `migrate`; they keep still until migrations are
+applied. Redis being away is a warning: decisions go on without it.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.conf import settings
+from django.core import checks
+from django.core.exceptions import ValidationError
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
+from django.db.migrations.executor import MigrationExecutor
+
+from fallback import breaker
+from fallback.domain import Kind
+from fallback.errors import BreakerUnavailable
+from fallback.models import Policy, Provider, Route, chain_problems
+
+SECRET_KEY_MIN = 32
+Messages = list[checks.CheckMessage]
+
+
+def register() -> None:
+    """Have Django run these checks; called once, when the app is ready."""
+    checks.register(check_secret_key, checks.Tags.security)
+    checks.register(check_configuration, checks.Tags.database)
+    checks.register(check_redis, checks.Tags.database)
+
+
+def check_secret_key(**_: Any) -> Messages:
+    """API keys are hashed with it, and sessions signed: it must not be guessable."""
+    key = str(settings.SECRET_KEY)
+    if len(key) >= SECRET_KEY_MIN and len(set(key)) >= 8 and "insecure" not in key:
+        return []
+    return [
+        checks.Error(
+            f"SECRET_KEY is shorter than {SECRET_KEY_MIN} characters, or easy to guess.",
+            hint="Set 50 random characters, the same for every process. With SECRET_KEY_FALLBACKS"
+            " keys and sessions outlive the change.",
+            id="fallback.E001",
+        )
+    ]
+
+
+def check_configuration(databases: Sequence[str] | None = None, **_: Any) -> Messages:
+    """Report every route, provider and policy that could not do its work."""
+    if DEFAULT_DB_ALIAS not in (databases or ()) or not _is_migrated():
+        return []
+    return [*_routes(), *_providers(), *_policies()]
+
+
+def check_redis(databases: Sequence[str] | None = None, **_: Any) -> Messages:
+    """Ask Redis once, as a decision would."""
+    if not databases:
+        return []
+    try:
+        breaker.snapshot(Kind.STT, [])
+    except BreakerUnavailable as error:
+        return [
+            checks.Warning(
+                f"Redis cannot be reached: {error}",
+                hint="Decisions go on with the last known state; outcomes are refused until it is"
+                " back. Check REDIS_URL.",
+                id="fallback.W001",
+            )
+        ]
+    return []
+
+
+def _routes() -> Messages:
+    return [
+        checks.Warning(f"Route {route.slug}: {problem}", obj=route, id="fallback.W002")
+        for route in Route.objects.prefetch_related("steps__provider")
+        for problem in chain_problems(route.kind, [step.provider for step in route.steps.all()])
+    ]
+
+
+def _providers() -> Messages:
+    return _invalid(Provider.objects.select_related("policy").prefetch_related("steps"), "W003")
+
+
+def _policies() -> Messages:
+    return _invalid(Policy.objects.prefetch_related("reasons"), "W004")
+
+
+def _invalid(rows: Any, number: str) -> Messages:
+    found: Messages = []
+    for row in rows:
+        try:
+            row.clean()
+        except ValidationError as error:
+            text = f"The {row._meta.verbose_name} {row}: {' '.join(error.messages)}"
+            found.append(checks.Warning(text, obj=row, id=f"fallback.{number}"))
+    return found
+
+
+def _is_migrated() -> bool:
+    """Whether the database can be asked about our tables at all."""
+    try:
+        executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
+    except DatabaseError:
+        return False
+    wanted = [key for key in executor.loader.graph.leaf_nodes() if key[0] == "fallback"]
+    return not executor.migration_plan(wanted)
