@@ -9,3 +9,10 @@ class FallbackConfig(AppConfig):
     name = "fallback"
     verbose_name = "Provider fallback"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        # Imported here because models cannot be imported before all apps are loaded.
+        from fallback import changes, checks
+
+        changes.watch()
+        checks.register()
