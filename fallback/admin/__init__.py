@@ -1,0 +1,24 @@
+"""The admin: where operators set everything, see what is out, and give orders.
+
+    base        what every page shares
+    words       times, durations and states as they are written
+    overrides   the five orders, and the page that asks for a reason and an end
+    providers   providers, with the live state beside each
+    policies    thresholds, and what counts
+    routes      chains, dragged into order
+    api_keys    minted, and shown once
+    incidents   incidents and transitions, read-only
+
+Validation lives in the models; orders are verbs of `services`. Nothing is inline in a page: one
+strict content security policy holds for the whole site.
+"""
+
+from django.contrib import admin
+
+from fallback.admin import api_keys, incidents, policies, providers, routes
+
+__all__ = ["api_keys", "incidents", "policies", "providers", "routes"]
+
+admin.site.site_header = "STT control plane"
+admin.site.site_title = "STT control plane"
+admin.site.index_title = "What is out, and who decides"

@@ -1,0 +1,64 @@
+"""API keys: minted here, shown once, never again."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils import timezone
+
+from fallback import keys
+from fallback.admin.base import ConfiguredAdmin
+from fallback.admin.words import NOTHING, moment
+from fallback.models import ApiKey
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(ConfiguredAdmin):
+    """Who may ask, report, override or read."""
+
+    list_display = ["name", "role", "state", "expires", "last_used", "shown_part"]
+    list_filter = ["role", "enabled"]
+    search_fields = ["name", "public", "notes"]
+    readonly_fields = ["shown_part", "last_used"]
+    fieldsets = [
+        (None, {"fields": ["name", "role", "enabled", "expires_at"]}),
+        ("For operators", {"fields": ["notes", "shown_part", "last_used"]}),
+    ]
+
+    @admin.display(description="usable", boolean=True)
+    def state(self, row: ApiKey) -> bool:
+        return row.enabled and (row.expires_at is None or row.expires_at > timezone.now())
+
+    @admin.display(description="expires", ordering="expires_at")
+    def expires(self, row: ApiKey) -> str:
+        return moment(row.expires_at) if row.expires_at else "never"
+
+    @admin.display(description="last used (to the minute)", ordering="last_used_at")
+    def last_used(self, row: ApiKey) -> str:
+        return moment(row.last_used_at) if row.last_used_at else "never"
+
+    @admin.display(description="begins with")
+    def shown_part(self, row: ApiKey) -> str:
+        return f"stt_{row.public}." if row.public else NOTHING
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        if not change:
+            obj.issued = keys.issue(obj)
+        super().save_model(request, obj, form, change)
+
+    def response_add(
+        self, request: HttpRequest, obj: Any, post_url_continue: str | None = None
+    ) -> HttpResponse:
+        """Show the key in this answer: a redirect would have to keep it in a cookie or session."""
+        context = self.admin_site.each_context(request) | {
+            "title": "API key created",
+            "opts": self.opts,
+            "key": obj.issued,
+            "row": obj,
+            "media": self.media,
+        }
+        template = "admin/fallback/apikey/issued.html"
+        return TemplateResponse(
+            request, template, context, headers={"Cache-Control": "no-store, private"}
+        )

@@ -1,0 +1,210 @@
+"""What happened: incidents and transitions, to read and to search."""
+
+from datetime import timedelta
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from fallback.admin.base import HistoryAdmin, ReadOnly, link, pretty
+from fallback.admin.words import NOTHING, duration, moment, state_badge
+from fallback.models import DeadLetter, Incident, Transition
+
+IN_INCIDENT: list[str] = [
+    "when",
+    "name",
+    "from_state",
+    "to_state",
+    "cause",
+    "actor",
+    "reason",
+    "evidence_json",
+]
+ALL_OF_IT: list[str] = [
+    "when",
+    "provider",
+    "kind",
+    "name",
+    "from_state",
+    "to_state",
+    "cause",
+    "actor",
+    "reason",
+    "evidence_json",
+    "incident_link",
+    "event_id",
+    "version",
+]
+
+
+class Arrows:
+    """How a transition is shown, in lists and on an incident's page."""
+
+    @admin.display(description="at", ordering="at")
+    def when(self, row: Transition) -> str:
+        return moment(row.at)
+
+    @admin.display(description="from")
+    def from_state(self, row: Transition) -> str:
+        return state_badge(row.before)
+
+    @admin.display(description="to", ordering="after")
+    def to_state(self, row: Transition) -> str:
+        return state_badge(row.after)
+
+    @admin.display(description="evidence")
+    def evidence_json(self, row: Transition) -> str:
+        return pretty(row.evidence)
+
+    @admin.display(description="incident")
+    def incident_link(self, row: Transition) -> str:
+        return link(row.incident, f"#{row.incident_id}")
+
+
+class TransitionInline(Arrows, ReadOnly, admin.TabularInline):  # type: ignore[type-arg]  # not at run time
+    """The transitions of one incident, oldest first."""
+
+    model = Transition
+    fields = [*IN_INCIDENT]
+    readonly_fields = IN_INCIDENT
+    ordering = ["at", "id"]
+    extra = 0
+    show_change_link = True
+    verbose_name_plural = "What happened, oldest first"
+
+
+@admin.register(Transition)
+class TransitionAdmin(Arrows, HistoryAdmin):
+    """Every change of a breaker's state."""
+
+    list_display = [
+        "when",
+        "provider",
+        "from_state",
+        "to_state",
+        "cause",
+        "actor",
+        "reason",
+        "incident_link",
+    ]
+    list_display_links = ["when"]
+    list_filter = ["provider", "kind", "after", "cause", "name", "at"]
+    list_select_related = ["incident"]
+    search_fields = ["provider", "actor", "reason", "event_id"]
+    date_hierarchy = "at"
+    fields = [*ALL_OF_IT]
+    readonly_fields = ALL_OF_IT
+
+
+@admin.register(Incident)
+class IncidentAdmin(HistoryAdmin):
+    """Outages, with the calls they touched."""
+
+    inlines = [TransitionInline]
+    list_display = [
+        "number",
+        "provider",
+        "state",
+        "opened",
+        "out_for",
+        "cause",
+        "reason",
+        "trips",
+        "diverted",
+        "hurt",
+        "saved",
+    ]
+    list_filter = [
+        "provider",
+        "kind",
+        ("closed_at", admin.EmptyFieldListFilter),
+        "cause",
+        "opened_at",
+    ]
+    search_fields = ["provider", "reason", "actor", "key"]
+    date_hierarchy = "opened_at"
+    readonly_fields = [
+        "state",
+        "opened",
+        "closed",
+        "detected_after",
+        "out_for",
+        "last_event",
+        "calls",
+    ]
+    fieldsets = [
+        (None, {"fields": ["provider", "kind", "state", "calls"]}),
+        ("When", {"fields": ["opened", "detected_after", "out_for", "closed", "last_event"]}),
+        ("Why", {"fields": ["cause", "reason", "actor", "trips", "closing_cause"]}),
+        ("For support", {"fields": ["key"], "classes": ["collapse"]}),
+    ]
+
+    @admin.display(description="incident", ordering="id")
+    def number(self, row: Incident) -> str:
+        return f"#{row.pk}"
+
+    @admin.display(description="state", ordering="closed_at")
+    def state(self, row: Incident) -> SafeString:
+        if row.closed_at:
+            return format_html('<span class="state state-closed">{}</span>', "● over")
+        return format_html('<span class="state state-open">{}</span>', "■ going on")
+
+    @admin.display(description="opened", ordering="opened_at")
+    def opened(self, row: Incident) -> str:
+        return moment(row.opened_at)
+
+    @admin.display(description="closed", ordering="closed_at")
+    def closed(self, row: Incident) -> str:
+        return moment(row.closed_at)
+
+    @admin.display(description="last event")
+    def last_event(self, row: Incident) -> str:
+        return moment(row.last_event_at)
+
+    @admin.display(description="out for")
+    def out_for(self, row: Incident) -> str:
+        length = (row.closed_at or timezone.now()) - row.opened_at
+        return duration(length) + ("" if row.closed_at else " so far")
+
+    @admin.display(description="detected after")
+    def detected_after(self, row: Incident) -> str:
+        if row.first_failure_at is None:
+            return NOTHING
+        return f"{_precisely(row.opened_at - row.first_failure_at)} from its first failure"
+
+    @admin.display(description="calls")
+    def calls(self, row: Incident) -> SafeString:
+        return format_html(
+            '<ul class="calls"><li><b>{}</b> diverted: began elsewhere because of it</li>'
+            "<li><b>{}</b> hurt: it failed in them</li>"
+            "<li><b>{}</b> saved: had a transcript from another provider</li></ul>",
+            row.diverted,
+            row.hurt,
+            row.saved,
+        )
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).prefetch_related("transitions")
+
+
+@admin.register(DeadLetter)
+class DeadLetterAdmin(HistoryAdmin):
+    """Events that could not be carried: there should be none."""
+
+    list_display = ["at", "kind", "entry_id", "problem", "deliveries", "replayed_at"]
+    list_filter = ["kind", "at"]
+    search_fields = ["entry_id", "problem"]
+    fields = ["at", "kind", "entry_id", "problem", "deliveries", "replayed_at", "fields_json"]
+    readonly_fields = ["fields_json"]
+
+    @admin.display(description="fields")
+    def fields_json(self, row: DeadLetter) -> str:
+        return pretty(row.fields)
+
+
+def _precisely(length: timedelta) -> str:
+    seconds = length.total_seconds()
+    return f"{max(seconds, 0):.1f} s" if seconds < 60 else duration(length)

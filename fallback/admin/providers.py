@@ -1,0 +1,168 @@
+"""Providers, with the live state of the breaker beside each."""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+from django.contrib import admin
+from django.contrib.admin.utils import unquote
+from django.contrib.admin.views.main import ChangeList
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.urls import path
+from django.utils.html import format_html_join
+
+from fallback.admin.base import ConfiguredAdmin, LanguageTags, admin_url, link
+from fallback.admin.overrides import (
+    ORDERS,
+    PERMISSION,
+    board_now,
+    order_action,
+    order_url,
+    order_view,
+)
+from fallback.admin.words import (
+    NOTHING,
+    UNREACHABLE,
+    NotShown,
+    Shown,
+    moment,
+    state_badge,
+)
+from fallback.models import Incident, Provider, Transition
+
+LAST_TRANSITIONS = 10
+
+
+class LiveChangeList(ChangeList):
+    """Puts the live state on each row: one look for the whole page."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        board = board_now()
+        for row in self.result_list:
+            row.shown = shown_of(row, board)
+
+
+def shown_on(row: Any) -> Shown | NotShown:
+    """Return what the list put on its row."""
+    shown: Shown | NotShown = row.shown
+    return shown
+
+
+def shown_of(row: Provider, board: Mapping[tuple[str, str], Shown]) -> Shown | NotShown:
+    """Return the breaker of a provider as it is shown, or why there is none to show."""
+    if not row.enabled:
+        return NotShown("disabled")
+    return board.get((row.kind, row.slug)) or NotShown(UNREACHABLE)
+
+
+@admin.register(Provider)
+class ProviderAdmin(ConfiguredAdmin):
+    """What agents can be sent to."""
+
+    list_display = [
+        "provider",
+        "live_state",
+        "since",
+        "until",
+        "failures",
+        "override",
+        "route_list",
+        "policy_link",
+    ]
+    search_fields = ["slug", "name", "notes"]
+    list_select_related = ["policy"]
+    ordering = ["kind", "slug"]
+    actions = [order_action(order) for order in ORDERS.values()]
+    readonly_fields = ["route_list"]
+    fieldsets = [
+        (None, {"fields": ["name", "slug", "kind", "enabled", "policy", "route_list"]}),
+        ("What agents are told", {"fields": ["settings", "languages", "credential_hint"]}),
+        ("For operators", {"fields": ["notes"]}),
+    ]
+
+    @admin.display(description="provider", ordering="slug")
+    def provider(self, row: Provider) -> str:
+        return str(row)
+
+    @admin.display(description="breaker")
+    def live_state(self, row: Provider) -> str:
+        return shown_on(row).badge
+
+    @admin.display(description="since")
+    def since(self, row: Provider) -> str:
+        return shown_on(row).since
+
+    @admin.display(description="until")
+    def until(self, row: Provider) -> str:
+        return shown_on(row).until
+
+    @admin.display(description="failures")
+    def failures(self, row: Provider) -> str:
+        return shown_on(row).failures
+
+    @admin.display(description="override")
+    def override(self, row: Provider) -> str:
+        return shown_on(row).override
+
+    @admin.display(description="policy", ordering="policy__name")
+    def policy_link(self, row: Provider) -> str:
+        return link(row.policy)
+
+    @admin.display(description="in the chains of")
+    def route_list(self, row: Provider) -> str:
+        links = [(link(step.route),) for step in row.steps.all()]
+        return format_html_join(", ", "{}", links) or NOTHING
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Provider]:
+        queryset: QuerySet[Provider] = super().get_queryset(request)
+        return queryset.prefetch_related("steps__route")
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return LiveChangeList
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name == "languages":
+            kwargs |= {"form_class": LanguageTags}
+        return super().formfield_for_dbfield(db_field, request, **kwargs)
+
+    def get_urls(self) -> list[Any]:
+        view = self.admin_site.admin_view(order_view)
+        return [
+            path("order/<slug:verb>/", view, name="fallback_provider_order"),
+            *super().get_urls(),
+        ]
+
+    def has_override_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm(PERMISSION)
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        context = {**(extra_context or {}), "live": self._live(request, object_id)}
+        page: HttpResponse = super().change_view(request, object_id, form_url, context)
+        return page
+
+    def _live(self, request: HttpRequest, object_id: str) -> dict[str, Any] | None:
+        row = self.get_object(request, unquote(object_id))
+        if row is None:
+            return None
+        of_this = {"kind": row.kind, "provider": row.slug}
+        may_order = self.has_override_permission(request) and row.enabled
+        return {
+            "shown": shown_of(row, board_now()),
+            "orders": [(order, order_url(order.verb)) for order in ORDERS.values()]
+            if may_order
+            else [],
+            "transitions": [
+                (moment(it.at), state_badge(it.before), state_badge(it.after), it)
+                for it in Transition.objects.filter(**of_this)[:LAST_TRANSITIONS]
+            ],
+            "transitions_url": f"{admin_url('transition', 'changelist')}?{urlencode(of_this)}",
+            "incident": Incident.objects.filter(**of_this, closed_at=None).first(),
+        }

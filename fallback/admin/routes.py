@@ -1,0 +1,114 @@
+"""Routes, with their chain: drag the steps into the order of trying."""
+
+from typing import Any
+
+from adminsortable2.admin import CustomInlineFormSet, SortableAdminBase, SortableTabularInline
+from django import forms
+from django.contrib import admin
+from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from fallback.admin.base import ConfiguredAdmin, plain_choice
+from fallback.admin.words import NOTHING
+from fallback.models import Provider, Route, RouteStep, chain_problems
+
+
+class ProviderChoice(forms.ModelChoiceField):  # type: ignore[type-arg]  # not at run time
+    """Every provider, with what keeps it from being chosen: the error then says what to do."""
+
+    def label_from_instance(self, obj: Provider) -> str:
+        return f"{obj}{'' if obj.enabled else ' — disabled'}"
+
+
+class RouteForm(forms.ModelForm):  # type: ignore[type-arg]  # not at run time
+    """Leaves the judgement of the chain to its formset, which has the steps to be saved."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.instance.steps_to_be_saved = ()
+
+
+class Chain(CustomInlineFormSet):  # type: ignore[misc]  # publishes no types
+    """The steps of one route, judged together."""
+
+    def _construct_form(self, i: int, **kwargs: Any) -> Any:
+        form = super()._construct_form(i, **kwargs)
+        form.instance.route = self.instance  # as it will be saved, not as it was
+        return form
+
+    def clean(self) -> None:
+        super().clean()
+        providers = [
+            form.cleaned_data["provider"]
+            for form in self.forms
+            if form.cleaned_data.get("provider") and not form.cleaned_data.get("DELETE")
+        ]
+        told = {problem for form in self.forms for problem in form.errors.get("provider", [])}
+        wrong = [
+            problem
+            for problem in chain_problems(self.instance.kind, providers)
+            if problem not in told
+        ]
+        if wrong and not (told and not providers):
+            raise ValidationError(wrong)
+
+
+class StepInline(SortableTabularInline):  # type: ignore[misc]  # publishes no types
+    """The chain, on the route's page."""
+
+    model = RouteStep
+    formset = Chain
+    fields = ["provider", "settings", "position"]
+    extra = 0
+    min_num = 1
+    verbose_name_plural = "Chain: tried from top to bottom, drag to reorder"
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name == "provider":
+            kwargs["form_class"] = ProviderChoice
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    formfield_overrides = ConfiguredAdmin.formfield_overrides
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        return plain_choice(super().formfield_for_dbfield(db_field, request, **kwargs))
+
+
+@admin.register(Route)
+class RouteAdmin(SortableAdminBase, ConfiguredAdmin):  # type: ignore[misc]  # publishes no types
+    """The chains that calls go through."""
+
+    form = RouteForm
+    inlines = [StepInline]
+    list_display = [
+        "slug",
+        "name",
+        "kind",
+        "chain",
+        "fallback",
+        "on_mid_call_failure",
+        "last_resort",
+    ]
+    list_filter = ["kind", "fallback_enabled"]
+    search_fields = ["slug", "name", "notes", "steps__provider__slug"]
+    fieldsets = [
+        (None, {"fields": ["name", "slug", "kind"]}),
+        (
+            "When a provider fails",
+            {"fields": ["fallback_enabled", "on_mid_call_failure", "last_resort"]},
+        ),
+        ("For operators", {"fields": ["notes"]}),
+    ]
+
+    @admin.display(description="chain")
+    def chain(self, row: Route) -> str:
+        return " → ".join(step.provider.slug for step in row.steps.all()) or NOTHING
+
+    @admin.display(description="fallback", boolean=True, ordering="fallback_enabled")
+    def fallback(self, row: Route) -> bool:
+        return row.fallback_enabled
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Route]:
+        queryset: QuerySet[Route] = super().get_queryset(request)
+        return queryset.prefetch_related("steps__provider")
