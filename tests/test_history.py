@@ -7,6 +7,7 @@ from prometheus_client import REGISTRY
 from fallback import history
 from fallback.domain import Breaker, BreakerView, Event, Kind, State
 from fallback.models import DeadLetter, Incident, Position, Transition
+from fallback.standing import standing_overrides
 from tests.events import START_MS, event, outage
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -374,13 +375,13 @@ def cleared(number: int, cause: str = "override_cleared") -> Event:
 
 
 def standing() -> list[tuple[str, str]]:
-    found = history.standing_overrides(LATER)
+    found = standing_overrides(LATER)
     return [(one.provider, one.override.state) for one in found]
 
 
 def test_an_override_stands_until_it_is_cleared():
     history.record([override(1)])
-    stood = history.standing_overrides(LATER)
+    stood = standing_overrides(LATER)
     history.record([cleared(2)])
 
     assert [(one.kind, one.provider) for one in stood] == [(Kind.STT, "soniox")]

@@ -14,10 +14,10 @@ from django.conf import settings
 from django.db import OperationalError, connection, transaction
 
 from controlplane.embedded_redis import EmbeddedRedis
-from fallback import breaker, catalog, history, stream
-from fallback.domain import Event, Kind, Outcome, OutcomeKind, Reason
+from fallback import breaker, catalog, history, services, stream
+from fallback.domain import Asked, Event, Kind, Outcome, OutcomeKind, Reason, State
 from fallback.errors import BreakerUnavailable
-from fallback.models import ConfigRevision, DeadLetter, Incident, Transition
+from fallback.models import ConfigRevision, DeadLetter, Incident, Position, Transition
 from fallback.pump import DELIVERIES_MAX, HANDLERS, Pump
 from tests.configuration import make_provider
 from tests.events import STREAM, event, fields, outage, write
@@ -79,21 +79,28 @@ def refusing(*providers: str, error: type[BaseException] = ValueError):
     return handler
 
 
-def trip_in_the_past(client, *, ago_s: int) -> None:
-    """Have the real script trip soniox as it would have some time ago."""
+def past_breakers(client, *, ago_s: int) -> VirtualBreakers:
+    """Return the real script, configured for soniox, at a time in the past."""
     breakers = VirtualBreakers(connect=lambda: client, clock=VIRTUAL_CLOCK)
     breakers.now_ms = int(time.time() * 1000) - 1000 * ago_s
-    policies = {"soniox": catalog.current().policies[STT, "soniox"]}
-    breakers.configure(STT, 1, policies)
-    for call in ("one", "two"):
-        outcome = Outcome(
-            id=call,
-            call_id=call,
-            provider="soniox",
-            kind=OutcomeKind.INIT_FAILURE,
-            reason=Reason.CONNECTION,
-        )
-        breakers.record(STT, [(outcome, ())])
+    breakers.configure(STT, 1, {"soniox": catalog.current().policies[STT, "soniox"]})
+    return breakers
+
+
+def outcome(call: str, kind: OutcomeKind = OutcomeKind.INIT_FAILURE, **values) -> Outcome:
+    return Outcome(
+        id=f"{call}:{kind}",
+        call_id=call,
+        provider="soniox",
+        kind=kind,
+        reason=Reason.CONNECTION,
+        **values,
+    )
+
+
+def trip(breakers: VirtualBreakers) -> None:
+    """Have soniox fail in as many calls as its policy allows."""
+    breakers.record(STT, [(outcome("one"), ()), (outcome("two"), ())])
 
 
 # --- carrying
@@ -304,13 +311,48 @@ def test_a_flush_of_redis_is_survived(redis_client, clock):
 @pytest.mark.usefixtures("soniox")
 def test_a_recovery_that_nobody_asks_for_is_found(redis_client, clock):
     redis_client.flushdb()
-    trip_in_the_past(redis_client, ago_s=3600)
+    trip(past_breakers(redis_client, ago_s=3600))
     turns(Pump("one", clock=clock), clock, 2)
 
     moves = Transition.objects.order_by("version").values_list("before", "after")
     assert list(moves) == [("closed", "open"), ("open", "half_open")]
     opened, probing = Transition.objects.order_by("version")
     assert (probing.at - opened.at).total_seconds() == 1800
+
+
+@pytest.mark.usefixtures("soniox")
+def test_an_outage_that_the_real_script_tells_is_one_incident(redis_client, clock):
+    redis_client.flushdb()
+    breakers = past_breakers(redis_client, ago_s=3600)
+    trip(breakers)
+    breakers.now_ms += 1_800_000
+    walk = breakers.decide(STT, Asked(call_id="three", route="r", steps=(("soniox", False),)))
+    heard = outcome("three", OutcomeKind.FIRST_TRANSCRIPT, lease=walk.lease)
+    breakers.record(STT, [(heard, ())])
+    turns(Pump("one", clock=clock), clock, 2)
+
+    incident = Incident.objects.get()
+    assert (incident.cause, incident.closing_cause) == ("failure_threshold", "probe_success")
+    assert (incident.closed_at - incident.opened_at).total_seconds() == 1800
+    assert (incident.trips, incident.hurt) == (1, 2)
+    assert Position.objects.get().missing == []
+    assert DeadLetter.objects.count() == 0
+
+
+@pytest.mark.usefixtures("soniox")
+def test_an_operators_order_is_back_after_redis_lost_its_data(redis_client, clock):
+    pump = Pump("one", clock=clock)
+    services.set_override(
+        STT, "soniox", state=State.FORCED_OPEN, reason="maintenance", for_s=900, by="admin:ana"
+    )
+    turns(pump, clock, 1)
+    before = breaker.snapshot(STT, ["soniox"]).views[0].breaker.override
+    redis_client.flushdb()
+    turns(pump, clock, 2)
+
+    assert breaker.snapshot(STT, ["soniox"]).views[0].breaker.override == before
+    assert before.until_ms is not None
+    assert Transition.objects.filter(name="override_set").count() == 2
 
 
 @pytest.mark.usefixtures("soniox")

@@ -11,13 +11,13 @@ from functools import partial
 from typing import Any, Final
 
 from django.db import transaction
-from django.db.models import Count, Max, Min, Q, QuerySet
+from django.db.models import Count, Max, Min, Q
 
 from fallback import metrics
 from fallback.domain import ADMITTING_STATES, Event, State
 from fallback.history import positions
 from fallback.models import Incident, Transition
-from fallback.stream import number_of
+from fallback.standing import latest
 
 # What opened or closed an incident, where the event that said so was lost. Nothing else says it.
 UNKNOWN: Final = "unknown"
@@ -50,15 +50,10 @@ def work_out(incident: Incident) -> None:
     """Bring an incident up to what all of its transitions say, and save it."""
     rows = Transition.objects.filter(incident=incident)
     is_trip = Q(after=State.OPEN) & ~Q(before=State.OPEN)
-    sums = rows.aggregate(
-        first_at=Min("at"),
-        last_at=Max("at"),
-        newest=Max("version"),
-        trips=Count("pk", filter=is_trip),
-    )
-    last = max(rows.filter(version=sums["newest"]), key=_order, default=None)
+    last = latest(rows)
     if last is None:
         return
+    sums = rows.aggregate(first_at=Min("at"), last_at=Max("at"), trips=Count("pk", filter=is_trip))
     _work_out_opening(incident, rows.filter(event_id=incident.key).first(), sums["first_at"])
     incident.trips = max(1, sums["trips"])
     incident.last_event_at = sums["last_at"]
@@ -79,20 +74,9 @@ def raise_counts(incident: Incident, counts: Any) -> bool:
     return before != (incident.diverted, incident.hurt, incident.saved)
 
 
-def latest(rows: QuerySet[Transition]) -> Transition | None:
-    """Return the last of these transitions of one provider; several can share a version."""
-    newest = rows.aggregate(version=Max("version"))["version"]
-    return max(rows.filter(version=newest), key=_order, default=None)
-
-
 def moment(ms: int) -> datetime:
     """Return milliseconds since the epoch as the database stores them."""
     return datetime.fromtimestamp(ms / 1000, UTC)
-
-
-def _order(row: Transition) -> tuple[int, int]:
-    number = number_of(row.event_id, row.provider)
-    return row.version, number[1] if number else 0
 
 
 def _known(events: Sequence[Event]) -> set[str]:

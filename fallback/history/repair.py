@@ -13,8 +13,9 @@ from django.db import transaction
 from fallback import metrics
 from fallback.domain import ADMITTING_STATES, BreakerView, Kind
 from fallback.history import positions
-from fallback.history.recording import UNKNOWN, latest, moment, raise_counts
+from fallback.history.recording import UNKNOWN, moment, raise_counts
 from fallback.models import Incident, Transition
+from fallback.standing import latest
 
 log = structlog.get_logger(__name__)
 
