@@ -1,0 +1,304 @@
+"""Everything as it is now, as one value with four readers: REST, dashboard, feed and Slack.
+
+Redis out of reach: the last that this process knew, with `degraded: true`. Nothing known: no
+breakers, every route in its configured order, and the verdict `unknown`.
+"""
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import structlog
+from django.db import DatabaseError
+
+from fallback import breaker, catalog, metrics, stream
+from fallback.catalog import Catalog
+from fallback.domain import (
+    ADMITTING_STATES,
+    BreakerView,
+    Kind,
+    LastResort,
+    Override,
+    Policy,
+    Route,
+    State,
+    Step,
+)
+from fallback.errors import BreakerUnavailable, NotFound
+from fallback.models import Incident
+from fallback.times import rfc3339
+
+log = structlog.get_logger(__name__)
+
+FRESH_S: Final = 0.25  # however many ask, Redis is read four times a second at most
+LAG_FRESH_S: Final = 1.0
+ASK_AGAIN_S: Final = 5.0  # how long a database that failed is left alone
+INCIDENTS_KEPT: Final = 1_000
+STALE_PUMP_S: Final = 10.0  # a lag beyond this is a change that pollers must see
+VOLATILE: Final = frozenset({"at", "pump_lag_s"})  # what changes though nothing happened
+
+Views = Mapping[tuple[Kind, str], BreakerView]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The body of GET status, shared by all who ask (read it, never change it), and its ETag."""
+
+    body: Mapping[str, Any]
+    etag: str
+
+
+def current() -> Status:
+    """Return the status, at most `FRESH_S` old. Never raises."""
+    return _board.current()
+
+
+def build() -> Mapping[str, Any]:
+    """Return the body of GET status, ready for JSON. Never raises."""
+    return _board.current().body
+
+
+def provider_status(kind: Kind, slug: str) -> Mapping[str, Any]:
+    """Return one breaker as GET status lists it, of a disabled provider too.
+
+    Raises NotFound; BreakerUnavailable when nothing was ever known of it.
+    """
+    if (kind, slug) not in catalog.current().providers:
+        raise NotFound(f"There is no provider {slug} of kind {kind}.")
+    for shown in build()["breakers"]:
+        if (shown["provider"], shown["kind"]) == (slug, kind):
+            return dict(shown)
+    return shown_breaker(breaker.snapshot(kind, [slug]).views[0])
+
+
+def shown_breaker(view: BreakerView) -> dict[str, Any]:
+    """Write a breaker that was just looked at as GET status lists it."""
+    policy = catalog.current().policies.get((view.kind, view.provider), Policy())
+    return _breaker(view, policy, _board.incidents.numbers([view.breaker.incident]))
+
+
+def expire() -> None:
+    """Have the next reader of this process see what was just ordered."""
+    _board.expire()
+
+
+def order_now(route: Route, views: Views) -> list[Step]:
+    """Return the enabled steps as calls take them now: those that admit, then the rest.
+
+    A breaker that nothing is known of admits. What is open or half open goes before what an
+    operator forced open; with `last_resort` soonest, whoever is back first goes first.
+    """
+    steps = [step for step in route.steps if step.provider.enabled]
+    if not route.fallback_enabled:
+        return steps
+
+    def rank(step: Step) -> tuple[int, float]:
+        view = views.get((route.kind, step.provider.slug))
+        if view is None or view.breaker.state in ADMITTING_STATES:
+            return 0, 0
+        soonest = route.last_resort is LastResort.SOONEST
+        back_ms = float(view.until_ms or 0) if soonest else 0
+        return (2 if view.breaker.state is State.FORCED_OPEN else 1), back_ms
+
+    return sorted(steps, key=rank)
+
+
+def judge(routes: Iterable[Route], views: Views) -> str:
+    """Return the verdict: `critical` if a route has nobody who admits, `degraded` if one is out."""
+    worst = "healthy"
+    for route in routes:
+        admits = [
+            view is None or view.breaker.state in ADMITTING_STATES
+            for step in route.steps
+            if step.provider.enabled
+            for view in [views.get((route.kind, step.provider.slug))]
+        ]
+        if not any(admits):
+            return "critical"
+        if not all(admits):
+            worst = "degraded"
+    return worst
+
+
+@dataclass(slots=True)
+class Known:
+    """What Redis last said, kept for when it does not answer."""
+
+    views: dict[tuple[Kind, str], BreakerView] = field(default_factory=dict)
+    versions: dict[Kind, int] = field(default_factory=dict)
+    now_ms: int | None = None
+    lag_s: float | None = None
+    lag_at_s: float = float("-inf")
+
+
+class Board:
+    """Holds the status for a moment, so that many readers make one look at Redis."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._held: Status | None = None
+        self._built_at_s = float("-inf")
+        self._known = Known()
+        self.incidents = Incidents(clock)
+
+    def current(self) -> Status:
+        """Return what is held while it is fresh, else look; one reader looks for all."""
+        with self._lock:
+            if self._held is None or self._clock() - self._built_at_s > FRESH_S:
+                body = self._build(catalog.current())
+                self._held = Status(body, _etag(body))
+                self._built_at_s = self._clock()
+            return self._held
+
+    def expire(self) -> None:
+        """Look again at the next call."""
+        self._built_at_s = float("-inf")
+
+    def _build(self, config: Catalog) -> dict[str, Any]:
+        answered = self._look(config)
+        known = self._known
+        views = {
+            name: view
+            for name, view in sorted(known.views.items())
+            if name in config.providers and config.providers[name].enabled
+        }
+        can_judge = config.revision > 0 and (answered or bool(known.views))
+        numbers = self.incidents.numbers(view.breaker.incident for view in views.values())
+        return {
+            "version": max(known.versions.values(), default=0),
+            "at": rfc3339(known.now_ms if answered and known.now_ms else int(time.time() * 1000)),
+            "verdict": judge(config.routes.values(), views) if can_judge else "unknown",
+            "pump_lag_s": known.lag_s if answered else None,
+            "degraded": not answered,
+            "breakers": [
+                _breaker(view, config.policies.get(name, Policy()), numbers)
+                for name, view in views.items()
+            ],
+            "routes": [_route(route, views) for route in config.routes.values()],
+        }
+
+    def _look(self, config: Catalog) -> bool:
+        """Read every kind in use, one call each; False at the first that does not answer."""
+        kinds = sorted({kind for kind, _ in config.providers})
+        try:
+            for kind in kinds:
+                slugs = [slug for of, slug in config.providers if of == kind]
+                found = breaker.snapshot(kind, slugs)
+                self._known.views.update({(kind, view.provider): view for view in found.views})
+                self._known.versions[kind] = found.version
+                self._known.now_ms = found.now_ms
+            self._measure_lag(kinds)
+        except BreakerUnavailable as error:
+            log.info("status from the last known state", error=str(error))
+            metrics.degraded("status")
+            return False
+        return True
+
+    def _measure_lag(self, kinds: Iterable[Kind]) -> None:
+        """Ask how far the pumps are behind, once Redis has just answered: this may wait long."""
+        if self._clock() - self._known.lag_at_s >= LAG_FRESH_S:
+            ages_ms = [stream.lag(kind).age_ms for kind in kinds]
+            self._known.lag_s = max(ages_ms) / 1000 if ages_ms else None
+            self._known.lag_at_s = self._clock()
+
+
+class Incidents:
+    """The numbers of incidents, which only the database knows: asked once for each.
+
+    An incident that the pump has not stored yet has none, and neither has one while the database
+    is away: the status must not depend on it.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._numbers: dict[str, int] = {}
+        self._failed_at_s = float("-inf")
+
+    def numbers(self, keys: Iterable[str]) -> Mapping[str, int]:
+        """Return the numbers of those incidents that have one, by the event that opened them."""
+        missing = {key for key in keys if key} - self._numbers.keys()
+        if len(self._numbers) > INCIDENTS_KEPT:
+            self._numbers = {}
+        if missing and self._clock() - self._failed_at_s > ASK_AGAIN_S:
+            self._ask(missing)
+        return self._numbers
+
+    def _ask(self, missing: Iterable[str]) -> None:
+        try:
+            found = Incident.objects.filter(key__in=missing).values_list("key", "id")
+            self._numbers.update(found)
+        except DatabaseError as error:
+            self._failed_at_s = self._clock()
+            log.warning("status without incident numbers", error=str(error))
+            metrics.degraded("status_incidents")
+
+
+def _breaker(view: BreakerView, policy: Policy, incidents: Mapping[str, int]) -> dict[str, Any]:
+    """Write one breaker as the contract does; times that are not there are null.
+
+    While it is out nothing is in its window: then the failures are those that tripped it.
+    """
+    kept = view.breaker
+    proof = {} if kept.state in ADMITTING_STATES else kept.evidence
+    return {
+        "provider": view.provider,
+        "kind": view.kind,
+        "state": kept.state,
+        "since": rfc3339(kept.since_ms or None),
+        "until": rfc3339(view.until_ms),
+        "cause": kept.cause or None,
+        "failures": view.failures or proof.get("failures", 0),
+        "failure_threshold": policy.failure_threshold,
+        "failure_window_s": policy.failure_window_s,
+        "trips": kept.trips,
+        "leases": view.leases,
+        "probe_slots": policy.probe_slots,
+        "override": _override(kept.override),
+        "last_reasons": dict(view.last_reasons or proof.get("reasons", {})),
+        "incident": incidents.get(kept.incident),
+    }
+
+
+def _route(route: Route, views: Views) -> dict[str, Any]:
+    return {
+        "route": route.slug,
+        "kind": route.kind,
+        "fallback_enabled": route.fallback_enabled,
+        "on_mid_call_failure": route.on_mid_call_failure,
+        "order": [
+            {
+                "provider": step.provider.slug,
+                "settings": step.settings,
+                "languages": step.provider.languages,
+            }
+            for step in order_now(route, views)
+        ],
+    }
+
+
+def _override(override: Override | None) -> dict[str, Any] | None:
+    if override is None:
+        return None
+    return {
+        "state": override.state,
+        "by": override.by,
+        "reason": override.reason,
+        "until": rfc3339(override.until_ms),
+    }
+
+
+def _etag(body: Mapping[str, Any]) -> str:
+    """Return a weak tag of all that matters in the body: a poller's 304 must mean "no news"."""
+    lag_s = body["pump_lag_s"]
+    news = {name: value for name, value in body.items() if name not in VOLATILE}
+    news["is_pump_stale"] = lag_s is not None and lag_s > STALE_PUMP_S
+    text = json.dumps(news, separators=(",", ":"), sort_keys=True)
+    return f'W/"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
+
+
+_board = Board()

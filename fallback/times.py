@@ -1,0 +1,10 @@
+"""Times as every surface writes them."""
+
+from datetime import UTC, datetime
+
+
+def rfc3339(ms: int | None) -> str | None:
+    """Write milliseconds since the epoch as RFC 3339 in UTC, with milliseconds and `Z`."""
+    if ms is None:
+        return None
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
