@@ -25,6 +25,7 @@ VARIABLES: Final = frozenset(
         "FALLBACK_NAMESPACE",
         "LOG_FORMAT",
         "LOG_LEVEL",
+        "METRICS_TOKEN",
         "PORT",
         "PUBLIC_URL",
         "REDIS_MODE",

@@ -178,6 +178,7 @@ INSTALLED_APPS = [
 # Under ASGI every synchronous middleware costs two thread switches: keep this list short.
 MIDDLEWARE = [
     "fallback.health.health",  # first: probes come by address, which ALLOWED_HOSTS would refuse
+    "fallback.api.problems.problem_middleware",  # gives the errors of all the others its shape
     "django.middleware.security.SecurityMiddleware",
     "servestatic.middleware.ServeStaticMiddleware",
     "django_structlog.middlewares.RequestMiddleware",
@@ -224,14 +225,28 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "fallback.api.problems.respond",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
 }
+# Requests a second, and at once, in this process: for one API key; for an address without one.
+API_THROTTLE = {"caller": (600, 1200), "stranger": (5, 50)}
+METRICS_TOKEN = env.text("METRICS_TOKEN")
+
 SPECTACULAR_SETTINGS = {
     "TITLE": "STT control plane",
+    "DESCRIPTION": (
+        "Which speech provider each call of a fleet of voice agents should use, and what agents"
+        " saw of them. Every error is a problem document (RFC 9457)."
+    ),
     "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
+    "SCHEMA_PATH_PREFIX": "/api/v1",
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "ENFORCE_NON_BLANK_FIELDS": True,
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "POSTPROCESSING_HOOKS": ["fallback.api.schema.document_problems"],
 }
 
 # --- logs

@@ -5,8 +5,29 @@
 
 from typing import Any
 
-from django.urls import URLPattern, URLResolver
+from django.urls import URLPattern, URLResolver, path, re_path
 
-urlpatterns: list[URLPattern | URLResolver] = []
+from fallback.api.decisions import DecisionView
+from fallback.api.history import CallView, IncidentView, TransitionView
+from fallback.api.outcomes import OutcomeView
+from fallback.api.providers import OverrideView, ProviderView, ResetView
+from fallback.api.schema import DocsView, SchemaView
+from fallback.api.status import StatusView
+from fallback.exporter import exposition
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("api/v1/decisions", DecisionView.as_view()),
+    path("api/v1/outcomes", OutcomeView.as_view()),
+    path("api/v1/status", StatusView.as_view()),
+    path("api/v1/providers/<str:slug>", ProviderView.as_view()),
+    path("api/v1/providers/<str:slug>/override", OverrideView.as_view()),
+    path("api/v1/providers/<str:slug>/reset", ResetView.as_view()),
+    path("api/v1/calls/<path:call_id>", CallView.as_view()),
+    path("api/v1/incidents", IncidentView.as_view()),
+    path("api/v1/transitions", TransitionView.as_view()),
+    re_path(r"^api/schema/?$", SchemaView.as_view(), name="schema"),
+    re_path(r"^api/docs/?$", DocsView.as_view(), name="docs"),
+    path("metrics", exposition),
+]
 
 websocket_urlpatterns: list[Any] = []

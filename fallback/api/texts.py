@@ -1,0 +1,38 @@
+"""The texts of strangers made harmless, and wrong values quoted in errors."""
+
+import difflib
+from collections.abc import Iterable
+
+
+def clean(text: str, limit: int) -> str:
+    """Return `text` on one line, cut to `limit`, with nothing in it that a reader cannot see.
+
+    Control characters, lone surrogates, NUL and the marks that turn text around are dropped;
+    line ends and other spaces become spaces.
+    """
+    text = text[: 4 * limit]  # a megabyte of marks must not be walked to its end
+    if not text.isprintable():
+        spaced = (" " if character.isspace() else character for character in text)
+        text = "".join(character for character in spaced if character.isprintable())
+    return text.strip()[:limit]
+
+
+def shown(value: object) -> str:
+    """Quote a wrong value in an error text, short enough to read and harmless to log."""
+    if isinstance(value, str):
+        return f'"{clean(value, 40)}"' + ("…" if len(value) > 40 else "")
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, int) and value.bit_length() > 64:
+        return "a number of more than 64 bits"
+    return str(value)
+
+
+def did_you_mean(word: object, right: Iterable[str]) -> str:
+    """Return ", did you mean x?" where one of `right` is near, else nothing."""
+    near = difflib.get_close_matches(str(word)[:64], list(right), n=1) if word else []
+    return f"; did you mean {near[0]}?" if near else ""
