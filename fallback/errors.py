@@ -1,0 +1,62 @@
+"""The errors of the product: one base, and a class per reaction, not per cause."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class FallbackError(Exception):
+    """Anything this product refuses. Its text is meant for the person who asked."""
+
+    code = "error"
+    status = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong: where (a path such as `outcomes.3.kind`) and what is right."""
+
+    field: str
+    detail: str
+    code: str = "invalid"
+
+
+class Invalid(FallbackError):
+    """The input is wrong; `problems` say what, where, and what would be right."""
+
+    code = "invalid"
+    status = 400
+
+    def __init__(self, detail: str, problems: Sequence[Problem] = ()) -> None:
+        super().__init__(detail)
+        self.problems = tuple(problems)
+
+
+class NotFound(FallbackError):
+    """There is no such route, provider or call."""
+
+    code = "not_found"
+    status = 404
+
+
+class Conflict(FallbackError):
+    """The request is right and the state of things is against it."""
+
+    code = "conflict"
+    status = 409
+
+
+class NoUsableProvider(Conflict):
+    """A route has no step that this agent could use at all; `why` is in the text."""
+
+    code = "no_usable_provider"
+
+
+class BreakerUnavailable(FallbackError):
+    """The shared state could not be reached in time. Decisions go on without it."""
+
+    code = "breaker_unavailable"
+    status = 503
+
+    def __init__(self, detail: str, retry_after_s: int = 1) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
