@@ -1,0 +1,225 @@
+"""Evidence: what is remembered of a provider's failures and calls, and what that proves.
+
+The twin of lua/evidence.lua. Failures are keyed by (reason, host, call); samples by (width of a
+slice in ms, slice) and hold [calls, failures, slow calls].
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from fallback.domain import LIMITS, Breaker, Cause, Effect, EventName, Policy, Reason, State
+from fallback.machine.state import Turn, notice, transition
+
+SLOW = "slow"  # the reason under which a slow call is remembered; it weighs nothing
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One remembered failure."""
+
+    reason: str
+    host: str
+    at_ms: int
+
+
+@dataclass
+class Tally:
+    """What lies in one window."""
+
+    weight: int = 0
+    calls: int = 0
+    hosts: set[str] = field(default_factory=set)
+    at_once_reason: str = ""
+    at_once_hosts: set[str] = field(default_factory=set)
+    slow_hosts: set[str] = field(default_factory=set)
+    reasons: dict[str, int] = field(default_factory=dict)
+    silent_stalls: int = 0
+
+
+@dataclass
+class Trip:
+    """A proof that a breaker must open, and why."""
+
+    cause: Cause
+    evidence: dict[str, Any]
+    reason: str = ""
+
+
+def window_ms(policy: Policy) -> int:
+    """Return how long a failure is remembered, in ms."""
+    window_s = policy.failure_window_s
+    return 1000 * (max(window_s, policy.rate_window_s) if policy.samples_calls else window_s)
+
+
+def failures_in(turn: Turn, name: str, from_ms: int) -> list[Failure]:
+    """Return the failures after `from_ms`, oldest first."""
+    rows = turn.fleet.failures.get(name, {})
+    kept = sorted((at, "\x1f".join(key), key) for key, at in rows.items() if at > from_ms)
+    return [Failure(reason=key[0], host=key[1], at_ms=at) for at, _, key in kept]
+
+
+def add_failure(
+    turn: Turn, name: str, policy: Policy, reason: str, host: str, call: str, at_ms: int
+) -> None:
+    """Remember a failure; forget those that left the window, and the oldest of too many."""
+    rows = turn.fleet.failures.setdefault(name, {})
+    for key in [key for key, at in rows.items() if at <= turn.now_ms - window_ms(policy)]:
+        del rows[key]
+    rows[(reason, host, call)] = at_ms
+    oldest = sorted(rows, key=lambda key: (rows[key], "\x1f".join(key)))
+    for key in oldest[: max(0, len(rows) - LIMITS["evidence"])]:
+        del rows[key]
+
+
+def tally(failures: list[Failure], policy: Policy, from_ms: int) -> Tally:
+    """Sum up one window. Stalls speak only when enough calls saw one: a caller's television looks
+    like speech that nobody transcribes."""
+    inside = [failure for failure in failures if failure.at_ms > from_ms]
+    stalls = sum(failure.reason == Reason.STALL for failure in inside)
+    counts_stalls = stalls >= policy.distinct_calls_for_stall
+    found = Tally(silent_stalls=0 if counts_stalls else stalls)
+    for failure in inside:
+        if failure.reason == SLOW:
+            found.slow_hosts.add(failure.host)
+        else:
+            _add(found, failure, policy, counts_stalls=counts_stalls)
+    return found
+
+
+def _add(found: Tally, failure: Failure, policy: Policy, *, counts_stalls: bool) -> None:
+    rule = policy.rule(failure.reason)
+    if rule.is_neutral:
+        return
+    found.reasons[failure.reason] = found.reasons.get(failure.reason, 0) + 1
+    if failure.reason == Reason.STALL and not counts_stalls:
+        return
+    found.weight += rule.weight
+    found.calls += 1
+    found.hosts.add(failure.host)
+    if rule.trips_at_once:
+        found.at_once_reason = failure.reason
+        found.at_once_hosts.add(failure.host)
+
+
+def slice_ms(policy: Policy) -> int:
+    """Return the width of one slice of the rate window, in ms."""
+    return math.ceil(policy.rate_window_s * 1000 / LIMITS["rate_slices"])
+
+
+def add_sample(
+    turn: Turn, name: str, policy: Policy, at_ms: int, *, calls: int, failures: int, slow: int
+) -> None:
+    """Count a call, a failed call or a slow call in the slice of `at_ms`."""
+    width = slice_ms(policy)
+    sums = turn.fleet.samples.setdefault(name, {}).setdefault((width, at_ms // width), [0, 0, 0])
+    sums[0] += calls
+    sums[1] += failures
+    sums[2] += slow
+
+
+def samples_in(turn: Turn, name: str, policy: Policy) -> tuple[int, int, int]:
+    """Return (calls, failures, slow calls) of the rate window and forget what has left it."""
+    width = slice_ms(policy)
+    first = turn.now_ms // width - LIMITS["rate_slices"] + 1
+    rows = turn.fleet.samples.get(name, {})
+    for row_width, index in list(rows):
+        if row_width != width or index < first:
+            del rows[(row_width, index)]
+    if not rows:
+        turn.fleet.samples.pop(name, None)
+    calls, failures, slow = (sum(row[i] for row in rows.values()) for i in range(3))
+    return calls, failures, slow
+
+
+def judge(turn: Turn, name: str, policy: Policy) -> tuple[Trip | None, dict[str, Any], int]:
+    """Return what the evidence proves, the count to be told, and how many calls failed."""
+    failures = failures_in(turn, name, turn.now_ms - window_ms(policy))
+    trip, proof = _by_count(turn, policy, failures)
+    if trip is None and policy.samples_calls:
+        trip = _by_rate(turn, name, policy, failures)
+    return trip, proof, sum(failure.reason != SLOW for failure in failures)
+
+
+def _by_count(
+    turn: Turn, policy: Policy, failures: list[Failure]
+) -> tuple[Trip | None, dict[str, Any]]:
+    found = tally(failures, policy, turn.now_ms - policy.failure_window_s * 1000)
+    proof: dict[str, Any] = {
+        "failures": found.weight, "failure_threshold": policy.failure_threshold,
+        "failure_window_s": policy.failure_window_s, "calls": found.calls,
+        "hosts": len(found.hosts), "reasons": found.reasons,
+    }  # fmt: skip
+    if found.at_once_reason and len(found.at_once_hosts) >= policy.distinct_hosts:
+        proof["at_once"] = found.at_once_reason
+        return Trip(Cause.TRIP_AT_ONCE, proof, found.at_once_reason), proof
+    is_enough = 0 < policy.failure_threshold <= found.weight
+    if is_enough and len(found.hosts) >= policy.distinct_hosts:
+        return Trip(Cause.FAILURE_THRESHOLD, proof), proof
+    return None, proof
+
+
+def _by_rate(turn: Turn, name: str, policy: Policy, failures: list[Failure]) -> Trip | None:
+    found = tally(failures, policy, turn.now_ms - policy.rate_window_s * 1000)
+    calls, failed, slow = samples_in(turn, name, policy)
+    failed = max(0, failed - found.silent_stalls)
+    if calls < policy.minimum_calls:
+        return None
+    proof: dict[str, Any] = {
+        "sampled_calls": calls, "failed_calls": failed, "slow_calls": slow,
+        "rate_window_s": policy.rate_window_s, "minimum_calls": policy.minimum_calls,
+        "reasons": found.reasons,
+    }  # fmt: skip
+    limit = policy.failure_rate_percent
+    if limit and len(found.hosts) >= policy.distinct_hosts and failed * 100 >= limit * calls:
+        return Trip(Cause.FAILURE_RATE, proof | {"failure_rate_percent": limit})
+    limit = policy.slow_rate_percent
+    if limit and len(found.slow_hosts) >= policy.distinct_hosts and slow * 100 >= limit * calls:
+        thresholds = {"slow_rate_percent": limit, "slow_after_ms": policy.slow_after_ms}
+        return Trip(Cause.SLOW_RATE, proof | thresholds, SLOW)
+    return None
+
+
+def conclude(
+    turn: Turn,
+    name: str,
+    breaker: Breaker,
+    policy: Policy,
+    *,
+    reason: str = "",
+    retry_after_ms: int = 0,
+    seen: dict[str, Any] | None = None,
+) -> tuple[Effect | None, dict[str, Any] | None]:
+    """Act on what was proven: trip a closed breaker, say what a shadowed one would have done.
+
+    `reason`, `retry_after_ms`, `seen`: of the outcome that brought the proof, where one did.
+    Returns the effect, or None, and the count.
+    """
+    if breaker.state not in {State.CLOSED, State.SHADOW}:
+        return None, None
+    trip, proof, hurt = judge(turn, name, policy)
+    if trip is None:
+        return None, proof
+    why = trip.reason or reason or _newest_reason(turn, name, policy)
+    evidence = trip.evidence | (seen or {})
+    if breaker.state == State.SHADOW:
+        if turn.now_ms - breaker.would_trip_ms < policy.open_duration_s * 1000:
+            return None, proof
+        breaker.would_trip_ms = turn.now_ms
+        said = {"cause": trip.cause, "reason": why, "evidence": evidence}
+        notice(turn, name, breaker, EventName.WOULD_TRIP, **said)
+        return Effect.WOULD_TRIP, proof
+    breaker.trips += 1
+    breaker.retry_after_ms = retry_after_ms
+    transition(
+        turn, name, breaker, State.OPEN,
+        cause=trip.cause, reason=why, evidence=evidence, hurt=hurt,
+    )  # fmt: skip
+    turn.fleet.failures.pop(name, None)
+    turn.fleet.samples.pop(name, None)
+    return Effect.TRIPPED, proof
+
+
+def _newest_reason(turn: Turn, name: str, policy: Policy) -> str:
+    failures = failures_in(turn, name, turn.now_ms - window_ms(policy))
+    return failures[-1].reason if failures else Reason.UNKNOWN
