@@ -1,0 +1,206 @@
+"""The shared breakers: the only caller of the script, one call per decision and per outcome.
+
+What a breaker means is in `machine`, where one trips in Redis in lua/state.lua. Here are the keys
+and the calls; `wire` turns replies into domain values, `link` bounds every wait, `scripts` builds
+the text. Every function raises BreakerUnavailable when Redis does not answer.
+
+Keys: `{<namespace>:<kind>}:<name>`, one hash tag per kind, so that a walk over a whole chain is one
+script call on a Cluster too. lua/state.lua, evidence.lua and call.lua say what is in them:
+breakers, policies, events, announced; call:<id>, failures:<provider>, samples:<provider>.
+"""
+
+import functools
+import json
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import redis
+from django.conf import settings
+from django_redis import get_redis_connection
+from redis.exceptions import NoScriptError, ResponseError
+
+from fallback.breaker import scripts, wire
+from fallback.breaker.link import Link
+from fallback.domain import (
+    LIMITS,
+    Asked,
+    BreakerView,
+    Kind,
+    Order,
+    Outcome,
+    Override,
+    Policy,
+    Recorded,
+    Snapshot,
+    Walk,
+)
+from fallback.errors import BreakerUnavailable
+
+
+class Breakers:
+    """All breakers of one namespace. Opens no connection before the first call."""
+
+    def __init__(
+        self,
+        *,
+        connect: Callable[[], redis.Redis] | None = None,
+        namespace: str | None = None,
+        clock: str | None = None,
+        new_request: Callable[[], str] = lambda: secrets.token_hex(8),
+    ) -> None:
+        self._connect = connect or (lambda: get_redis_connection("breaker"))
+        self._namespace = namespace
+        self._scripts = scripts.build(clock)
+        self._new_request = new_request
+        self.link = Link()
+
+    @functools.cached_property
+    def _client(self) -> redis.Redis:
+        """Looked up once per process: in a fresh context each look-up costs 80 µs."""
+        return self._connect()
+
+    def key(self, kind: str, name: str) -> str:
+        """Return the full name of a key: `{<namespace>:<kind>}:<name>`."""
+        return f"{{{self._namespace or settings.FALLBACK_NAMESPACE}:{kind}}}:{name}"
+
+    def decide(self, kind: Kind, asked: Asked) -> Walk:
+        """Walk a chain for one call, and lease a probe where one is due."""
+        keys = self._keys(kind, f"call:{asked.call_id}")
+        return wire.walk_from(asked, self._run("decide", keys, wire.ask_arguments(asked)))
+
+    def record(
+        self, kind: Kind, reports: Sequence[tuple[Outcome, Sequence[str]]]
+    ) -> list[Recorded]:
+        """Take outcomes, each with the providers its call may swap to; one round trip for all.
+
+        When Redis goes away in the middle some may have been taken: sending all again is safe.
+        """
+        calls = [
+            (self._record_keys(kind, outcome), [wire.outcome_json(outcome), *steps])
+            for outcome, steps in reports
+        ]
+        return [wire.recorded_from(reply) for reply in self._run_all("record", calls)]
+
+    def order(self, kind: Kind, order: Order) -> tuple[BreakerView, bool]:
+        """Carry out an operator's order; False when there was nothing to clear."""
+        names = (f"failures:{order.provider}", f"samples:{order.provider}")
+        reply = self._run("order", self._keys(kind, *names), [wire.order_json(order)])
+        return wire.view_from(kind, order.provider, reply), reply[3] == "done"
+
+    def configure(
+        self,
+        kind: Kind,
+        revision: int,
+        policies: Mapping[str, Policy],
+        *,
+        overrides: Mapping[str, Override] | None = None,
+        is_known: bool = False,
+    ) -> str:
+        """Judge by these policies from now on: "applied", or "same" or "stale" when not newer.
+
+        `overrides` are put back if the data is new; `is_known`: there was data before, so that new
+        data means that it was lost, which is told.
+        """
+        argument = {
+            "revision": revision,
+            "policies": [[name, wire.policy_json(policy)] for name, policy in policies.items()],
+            "overrides": [
+                [name, wire.override_json(override)] for name, override in (overrides or {}).items()
+            ],
+            "is_known": is_known,
+        }
+        names = [f"{key}:{name}" for name in policies for key in ("failures", "samples")]
+        return self._run("configure", self._keys(kind, *names), [json.dumps(argument)])[3]
+
+    def snapshot(self, kind: Kind, providers: Sequence[str]) -> Snapshot:
+        """Bring every breaker up to now and read it. Also the tick that finds what is due."""
+        keys = self._keys(kind, *(f"failures:{name}" for name in providers))
+        return wire.snapshot_from(kind, providers, self._run("snapshot", keys, list(providers)))
+
+    def announce(
+        self,
+        kind: Kind,
+        name: str,
+        subject: str,
+        *,
+        every_ms: int,
+        provider: str = "",
+        evidence: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Put a notice on the stream, but not again for this subject within `every_ms`."""
+        argument = {
+            "name": name, "subject": subject, "provider": provider, "every_ms": every_ms,
+            "evidence": dict(evidence or {}),
+        }  # fmt: skip
+        reply = self._run("announce", self._keys(kind, "announced"), [json.dumps(argument)])
+        return reply[0] == "told"
+
+    def recall(self, kind: Kind, call_id: str) -> dict[str, Any] | None:
+        """Return what is remembered of a call ("touched_ms", "provider", "entries" oldest first);
+        None: nothing."""
+        key = self.key(kind, f"call:{call_id}")
+        fields = cast(dict[bytes, bytes], self.link.ask(lambda: self._client.hgetall(key)))
+        known = {_text(name): _text(value) for name, value in fields.items()}
+        if not known:
+            return None
+        numbers = range(1, min(int(known.get("count", 0)), LIMITS["call_entries"]) + 1)
+        return {
+            "touched_ms": int(known["touched_ms"]),
+            "is_quiet": "quiet" in known,
+            "provider": known.get("provider", ""),
+            "entries": [json.loads(known[f"entry:{number}"]) for number in numbers],
+        }
+
+    def _keys(self, kind: str, *names: str) -> list[str]:
+        return [self.key(kind, name) for name in ("breakers", "policies", "events", *names)]
+
+    def _record_keys(self, kind: Kind, outcome: Outcome) -> list[str]:
+        name = outcome.provider
+        return self._keys(kind, f"call:{outcome.call_id}", f"failures:{name}", f"samples:{name}")
+
+    def _arguments(self, keys: list[str], arguments: list[str]) -> list[Any]:
+        """Return what follows the script: the number of keys, the keys, the request, the rest."""
+        return [len(keys), *keys, self._new_request(), *arguments]
+
+    def _run(self, verb: str, keys: list[str], arguments: list[str]) -> list[str]:
+        script = self._scripts[verb]
+        full = self._arguments(keys, arguments)
+        try:
+            reply = self.link.ask(lambda: self._client.evalsha(script.sha, *full))
+        except NoScriptError:  # a restart, a failover, SCRIPT FLUSH: the same text, once
+            reply = self.link.ask(lambda: self._client.eval(script.text, *full))
+        return _texts(cast(list[bytes], reply))
+
+    def _run_all(self, verb: str, calls: list[tuple[list[str], list[str]]]) -> list[list[str]]:
+        if len(calls) == 1:
+            return [self._run(verb, *calls[0])]
+        script = self._scripts[verb]
+        pipeline = self._client.pipeline(transaction=False)
+        for keys, arguments in calls:
+            pipeline.evalsha(script.sha, *self._arguments(keys, arguments))
+        replies = self.link.ask(lambda: pipeline.execute(raise_on_error=False))
+        return [self._whole(verb, reply, call) for reply, call in zip(replies, calls, strict=True)]
+
+    def _whole(self, verb: str, reply: Any, call: tuple[list[str], list[str]]) -> list[str]:
+        if isinstance(reply, NoScriptError):
+            return self._run(verb, *call)
+        if isinstance(reply, ResponseError):
+            raise BreakerUnavailable(f"Redis refused: {str(reply)[:200]}") from reply
+        if isinstance(reply, Exception):
+            raise BreakerUnavailable("Redis did not answer in time") from reply
+        return _texts(reply)
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+def _texts(reply: Sequence[bytes | str]) -> list[str]:
+    return [_text(value) for value in reply]
+
+
+shared = Breakers()  # this deployment's own; opens no connection before its first use
+key, decide, record, order = shared.key, shared.decide, shared.record, shared.order
+configure, snapshot, announce = shared.configure, shared.snapshot, shared.announce
+recall = shared.recall
