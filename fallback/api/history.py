@@ -18,6 +18,7 @@ from fallback.api.base import ApiView
 from fallback.api.fields import (
     CALL_ID_MAX,
     OPTIONAL,
+    SLUG_MAX,
     Checked,
     Instant,
     Moment,
@@ -34,7 +35,11 @@ PAGE: Final = 50
 PAGE_MAX: Final = 200
 
 FILTERS: Final = [
-    OpenApiParameter("provider", str, description="One provider's only."),
+    OpenApiParameter(
+        "provider",
+        {"type": "string", "maxLength": SLUG_MAX, "pattern": "^[a-z0-9_-]+$"},
+        description="One provider's only.",
+    ),
     OpenApiParameter("kind", str, enum=list(Kind), description="One kind's only."),
     OpenApiParameter("since", datetime, description="Not before this time (RFC 3339)."),
     OpenApiParameter("until", datetime, description="Before this time (RFC 3339)."),
