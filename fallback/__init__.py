@@ -1,1 +1,43 @@
-"""Speech provider fallback for a fleet of voice agents."""
+"""The control plane: which speech provider a call should use, and what the fleet learns of it.
+
+The map, in the order data flows; `tests/test_architecture.py` holds the directions.
+
+    agent ──▶ api ──▶ services ─┬─▶ catalog    who exists, in what order, with what settings
+                                ├─▶ decision   which steps are usable; mode, order and why
+                                └─▶ breaker ──▶ lua/   ONE call: every verdict, and the lease
+    lua ══event stream══▶ stream ──▶ pump ──▶ history ──▶ database
+
+The core, which knows no framework
+    domain       the nouns: states, outcomes, policies, breakers, decisions
+    errors       one class per reaction
+    machine/     WHAT A BREAKER MEANS, in plain Python, time passed in
+    decision     WHERE A DECISION IS MADE: the steps before, the mode, order and why after
+
+The doors to Redis and the database
+    lua/         WHERE A BREAKER TRIPS: state.lua's transition() alone writes a state
+    breaker/     the only caller of the scripts: keys, arguments, replies
+    stream       the event stream, read side
+    models/      what operators set, and what history keeps
+    catalog      the configuration as plain values, cached in each process
+    keys         API keys: made, and told whose a request's is
+
+Verbs and reads
+    services     every verb an agent or an operator has; what happens while Redis is away
+    standin      what a process decides with meanwhile
+    standing     operators' orders that outlive Redis's data
+    changes      what a change of the configuration sets off
+    status       everything as it is now, one value for all readers
+    metrics      what is counted; exporter: what is read when Prometheus asks
+
+After a transition
+    history/     events into rows and incidents, exactly once, in any order
+    pump         WHERE EVENTS GO: the HANDLERS tuple
+
+The surfaces: parse, call one verb, render
+    api/         REST; admin/ the Django admin; templatetags what its pages show
+    drill        the rehearsal of an outage through the REST API
+    health       /livez and /readyz
+    checks       wrong settings and configurations, said at start
+    times        how every surface writes a time
+    urls         every path on one screen; apps the wiring; management/commands the commands
+"""
