@@ -165,7 +165,7 @@ class Twins:
                     saved=sets["saved"],
                     ids=sets["id"],
                     entries=[_entry(entry) for entry in entries],
-                )  # fmt: skip
+                )
             )
         )
 

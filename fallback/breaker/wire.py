@@ -98,7 +98,7 @@ def order_json(order: Order) -> str:
             "reason": order.reason,
             "state": order.state,
             "for_ms": order.for_ms,
-        }  # fmt: skip
+        }
     )
 
 

@@ -164,6 +164,7 @@ local function judge(policy, failures_key, samples_key)
     for _, failure in ipairs(failures) do
       if failure.reason ~= SLOW then trip.hurt = trip.hurt + 1 end
     end
+    trip.evidence.first_failure_ms = failures[1] and failures[1].at_ms or nil
   end
   return trip, proof
 end

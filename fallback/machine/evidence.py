@@ -138,6 +138,8 @@ def judge(turn: Turn, name: str, policy: Policy) -> tuple[Trip | None, dict[str,
     trip, proof = _by_count(turn, policy, failures)
     if trip is None and policy.samples_calls:
         trip = _by_rate(turn, name, policy, failures)
+    if trip and failures:
+        trip.evidence["first_failure_ms"] = failures[0].at_ms
     return trip, proof, sum(failure.reason != SLOW for failure in failures)
 
 
