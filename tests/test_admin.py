@@ -452,12 +452,41 @@ def test_the_first_page_says_what_is_out(admin_client: Client, soniox: Provider)
     assert "Degraded: calls are diverted" in page
 
 
+@pytest.mark.parametrize("page", ["change", "history", "delete"])
+@pytest.mark.parametrize("model", [Provider, Policy, Route])
+def test_no_page_holds_anything_inline_that_the_policy_would_block(
+    admin_client: Client, soniox: Provider, model: Any, page: str
+) -> None:
+    row = model.objects.first()
+    target = url(model._meta.model_name, page, row.pk)
+
+    assert inline_parts(admin_client.get(target)) == []
+
+
+def test_an_earlier_version_can_be_looked_at_and_brought_back(admin_client: Client) -> None:
+    provider = make_provider("soniox", settings={"model": "a"}, languages=["hi-IN"])
+    provider.settings = {"model": "b"}
+    provider.save()
+    version = provider.history.earliest().pk
+    target = url("provider", "simple_history", provider.pk, version)
+    page = admin_client.get(target)
+    form = provider_form(provider, settings='{"model": "a"}', languages="hi-IN")
+    admin_client.post(target, form | {"_change_history": "1"})
+
+    assert inline_parts(page) == []
+    assert Provider.objects.get().settings == {"model": "a"}
+
+
+def inline_parts(response: Any) -> list[Any]:
+    assert response.status_code == 200
+    page = response.content.decode()
+    return re.findall(r"<style|\sstyle=|\son[a-z]+=|<script(?![^>]*(?:src|json))", page)
+
+
 @pytest.mark.parametrize(
     "model", ["provider", "policy", "route", "apikey", "transition", "incident", "deadletter"]
 )
 def test_no_list_holds_anything_inline_that_the_policy_would_block(
     admin_client: Client, soniox: Provider, model: str
 ) -> None:
-    page = admin_client.get(url(model, "changelist")).content.decode()
-
-    assert not re.findall(r"<style|\sstyle=|\son[a-z]+=|<script(?![^>]*(src|json))", page)
+    assert inline_parts(admin_client.get(url(model, "changelist"))) == []

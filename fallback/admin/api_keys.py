@@ -42,6 +42,12 @@ class ApiKeyAdmin(ConfiguredAdmin):
     def shown_part(self, row: ApiKey) -> str:
         return f"stt_{row.public}." if row.public else NOTHING
 
+    def get_form(
+        self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
+    ) -> Any:
+        kwargs["help_texts"] = {"expires_at": "UTC. Refused from then on. Empty: never expires."}
+        return super().get_form(request, obj, change, **kwargs)
+
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         if not change:
             obj.issued = keys.issue(obj)

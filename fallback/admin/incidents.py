@@ -8,6 +8,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.text import Truncator
 
 from fallback.admin.base import HistoryAdmin, ReadOnly, link, pretty
 from fallback.admin.words import NOTHING, duration, moment, state_badge
@@ -21,7 +22,7 @@ IN_INCIDENT: list[str] = [
     "cause",
     "actor",
     "reason",
-    "evidence_json",
+    "evidence_words",
 ]
 ALL_OF_IT: list[str] = [
     "when",
@@ -38,6 +39,21 @@ ALL_OF_IT: list[str] = [
     "event_id",
     "version",
 ]
+
+
+class GoingOn(admin.SimpleListFilter):
+    """Whether an incident is over."""
+
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("going-on", "going on"), ("over", "over")]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        if self.value() is None:
+            return queryset
+        return queryset.filter(closed_at__isnull=self.value() == "going-on")
 
 
 class Arrows:
@@ -59,6 +75,10 @@ class Arrows:
     def evidence_json(self, row: Transition) -> str:
         return pretty(row.evidence)
 
+    @admin.display(description="evidence")
+    def evidence_words(self, row: Transition) -> str:
+        return in_words(row.evidence) or NOTHING
+
     @admin.display(description="incident")
     def incident_link(self, row: Transition) -> str:
         return link(row.incident, f"#{row.incident_id}")
@@ -72,7 +92,6 @@ class TransitionInline(Arrows, ReadOnly, admin.TabularInline):  # type: ignore[t
     readonly_fields = IN_INCIDENT
     ordering = ["at", "id"]
     extra = 0
-    show_change_link = True
     verbose_name_plural = "What happened, oldest first"
 
 
@@ -91,7 +110,12 @@ class TransitionAdmin(Arrows, HistoryAdmin):
         "incident_link",
     ]
     list_display_links = ["when"]
-    list_filter = ["provider", "kind", "after", "cause", "name", "at"]
+    list_filter = [
+        "provider",
+        ("after", admin.AllValuesFieldListFilter),
+        ("cause", admin.AllValuesFieldListFilter),
+        "at",
+    ]
     list_select_related = ["incident"]
     search_fields = ["provider", "actor", "reason", "event_id"]
     date_hierarchy = "at"
@@ -110,20 +134,10 @@ class IncidentAdmin(HistoryAdmin):
         "state",
         "opened",
         "out_for",
-        "cause",
-        "reason",
-        "trips",
-        "diverted",
-        "hurt",
-        "saved",
+        "why",
+        "call_counts",
     ]
-    list_filter = [
-        "provider",
-        "kind",
-        ("closed_at", admin.EmptyFieldListFilter),
-        "cause",
-        "opened_at",
-    ]
+    list_filter = [GoingOn, "provider", ("cause", admin.AllValuesFieldListFilter), "opened_at"]
     search_fields = ["provider", "reason", "actor", "key"]
     date_hierarchy = "opened_at"
     readonly_fields = [
@@ -142,7 +156,7 @@ class IncidentAdmin(HistoryAdmin):
         ("For support", {"fields": ["key"], "classes": ["collapse"]}),
     ]
 
-    @admin.display(description="incident", ordering="id")
+    @admin.display(description="incident")
     def number(self, row: Incident) -> str:
         return f"#{row.pk}"
 
@@ -155,6 +169,10 @@ class IncidentAdmin(HistoryAdmin):
     @admin.display(description="opened", ordering="opened_at")
     def opened(self, row: Incident) -> str:
         return moment(row.opened_at)
+
+    @admin.display(description="why", ordering="cause")
+    def why(self, row: Incident) -> str:
+        return Truncator(": ".join(filter(None, [row.get_cause_display(), row.reason]))).chars(80)
 
     @admin.display(description="closed", ordering="closed_at")
     def closed(self, row: Incident) -> str:
@@ -174,6 +192,10 @@ class IncidentAdmin(HistoryAdmin):
         if row.first_failure_at is None:
             return NOTHING
         return f"{_precisely(row.opened_at - row.first_failure_at)} from its first failure"
+
+    @admin.display(description="calls", ordering="diverted")
+    def call_counts(self, row: Incident) -> str:
+        return f"{row.diverted} diverted, {row.hurt} hurt, {row.saved} saved"
 
     @admin.display(description="calls")
     def calls(self, row: Incident) -> SafeString:
@@ -203,6 +225,16 @@ class DeadLetterAdmin(HistoryAdmin):
     @admin.display(description="fields")
     def fields_json(self, row: DeadLetter) -> str:
         return pretty(row.fields)
+
+
+def in_words(evidence: Any) -> str:
+    """Return evidence on one line: “failures 2; hosts pod-3, pod-7; reasons connection 2”."""
+    if isinstance(evidence, dict):
+        parts = (f"{name.replace('_', ' ')} {in_words(it)}" for name, it in evidence.items())
+        return "; ".join(parts)
+    if isinstance(evidence, list):
+        return ", ".join(map(in_words, evidence))
+    return str(evidence)
 
 
 def _precisely(length: timedelta) -> str:

@@ -116,7 +116,7 @@ class PolicyAdmin(ConfiguredAdmin):
         "slow_rule",
         "out_for",
         "back",
-        "shadow",
+        "is_shadow",
         "used_by",
     ]
     search_fields = ["name", "notes"]
@@ -190,6 +190,10 @@ class PolicyAdmin(ConfiguredAdmin):
         if row.recovery == Recovery.TIMER:
             return "timer"
         return f"{row.probe_successes} probe{'s' if row.probe_successes > 1 else ''}"
+
+    @admin.display(description="shadow", ordering="shadow")
+    def is_shadow(self, row: Policy) -> str:
+        return "⚠ yes: nothing is diverted" if row.shadow else "no"
 
     @admin.display(description="used by")
     def used_by(self, row: Policy) -> str:

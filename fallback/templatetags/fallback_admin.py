@@ -1,4 +1,4 @@
-"""What the admin's first page says before its lists: what is out, right now."""
+"""What the admin's first page and sidebar say: what is out right now, and our lists first."""
 
 from typing import Any
 
@@ -17,6 +17,8 @@ VERDICTS = {
     "critical": "■ Critical: a route has no provider that admits calls",
     "unknown": "? Unknown: nothing is configured, or nothing has answered yet",
 }
+APPS = ["fallback", "auth"]
+LISTS = ["Provider", "Route", "Policy", "Incident", "Transition", "ApiKey", "DeadLetter"]
 
 
 @register.inclusion_tag("admin/fallback/what_is_out.html")
@@ -33,3 +35,17 @@ def what_is_out() -> dict[str, Any]:
         ],
         "incidents": Incident.objects.filter(closed_at=None)[:5],
     }
+
+
+@register.filter
+def in_order_of_use(apps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the admin's lists in the order in which operators want them; unknown ones last."""
+    ordered = sorted(apps, key=lambda app: _place(APPS, app["app_label"]))
+    return [
+        app | {"models": sorted(app["models"], key=lambda it: _place(LISTS, it["object_name"]))}
+        for app in ordered
+    ]
+
+
+def _place(names: list[str], name: str) -> int:
+    return names.index(name) if name in names else len(names)
