@@ -32,8 +32,7 @@ def _on_change(sender: type, using: str, **_: Any) -> None:
     # and has bumped the revision in a part of the transaction that still stands.
     if any(callback is announce for _, callback, _ in connection.run_on_commit):
         return
-    with transaction.atomic(using=using):
-        ConfigRevision.bump()
+    ConfigRevision.bump()
     transaction.on_commit(announce, using=using, robust=True)  # logs what it raises
 
 
@@ -48,4 +47,4 @@ def announce() -> None:
         services.publish_configuration()
     except BreakerUnavailable as error:
         metrics.degraded("publish")
-        log.warning("configuration saved but not yet published: the pump will", error=str(error))
+        log.warning("configuration_not_published", error=str(error))

@@ -1,14 +1,15 @@
 """A change of the configuration is announced once, when it is committed and not before."""
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 
 from fallback import breaker, catalog
 from fallback.domain import Kind
-from fallback.models import ApiKey, ConfigRevision, Provider, Route
+from fallback.models import ApiKey, ConfigRevision, Policy, Provider, Route
 from tests.configuration import make_policy, make_provider, make_route
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -115,3 +116,25 @@ def test_noting_the_use_of_a_key_is_no_change() -> None:
     ApiKey.objects.filter(pk=row.pk).update(last_used_at="2026-11-22T12:00:00Z")
 
     assert ConfigRevision.current() == before
+
+
+def test_the_revision_rises_by_one_for_each_of_many_writers_at_once(time_machine: Any) -> None:
+    time_machine.move_to("2026-11-22T12:00:00Z", tick=False)
+    make_policy()
+    before = ConfigRevision.current()
+    writers = [threading.Thread(target=rename_policy, args=[number]) for number in range(8)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+
+    assert ConfigRevision.current() == before + 8
+
+
+def rename_policy(number: int) -> None:
+    try:
+        policy = Policy.objects.get()
+        policy.notes = f"by writer {number}"
+        policy.save()
+    finally:
+        connection.close()

@@ -1,6 +1,6 @@
 """The revision of the configuration: one number that rises with every change."""
 
-from django.db import models
+from django.db import models, transaction
 from django.utils import timezone
 
 
@@ -26,11 +26,13 @@ class ConfigRevision(models.Model):
 
         A time keeps it rising when a database is restored from a copy that is older than the
         configuration the breakers have taken already: they take only a higher number.
-        Must run inside a transaction; holds the row's lock to its end.
+        Holds the row's lock to the end of the transaction, so that numbers rise in the order in
+        which changes become visible.
         """
-        row, _ = cls.objects.select_for_update().get_or_create(pk=cls.ONLY)
-        row.number = max(row.number + 1, int(timezone.now().timestamp() * 1000))
-        row.save()
+        with transaction.atomic():
+            row, _ = cls.objects.select_for_update().get_or_create(pk=cls.ONLY)
+            row.number = max(row.number + 1, int(timezone.now().timestamp() * 1000))
+            row.save()
         return row.number
 
     @classmethod
