@@ -287,7 +287,7 @@ class Cache:
             self._changed.notify_all()
         metrics.configured(routes=catalog.routes, providers=[slug for _, slug in catalog.providers])
         if was_failing:
-            log.info("configuration is read again", revision=catalog.revision)
+            log.info("configuration_readable_again", revision=catalog.revision)
 
     def _fail(self, number: int, error: Exception) -> None:
         with self._changed:
@@ -298,7 +298,7 @@ class Cache:
         metrics.degraded("configuration")
         if not was_failing:
             log.warning(
-                "configuration cannot be read: going on with the last",
+                "configuration_unreadable",
                 revision=self._held.revision,
                 age_s=round(self.age_s(), 1),
                 exc_info=error,

@@ -145,7 +145,7 @@ class Usage:
                     changes = {"last_used_at": at} | ({"secret_hash": rehashed} if rehashed else {})
                     ApiKey.objects.filter(public=public).update(**changes)
         except DatabaseError:
-            log.warning("use of API keys cannot be noted", exc_info=True)
+            log.warning("key_use_not_noted", exc_info=True)
             with self._lock:
                 self._writer = None
         finally:
