@@ -43,8 +43,9 @@ class Link:
             raise BreakerUnavailable("Redis did not answer a moment ago")
         try:
             answer = call()
-        except NoScriptError:
-            raise  # an answer: the caller sends the text
+        except NoScriptError:  # an answer, of a server that has just started: send it the text
+            self._answered()
+            raise
         except ResponseError as refusal:
             self._answered()
             log.warning("redis_refused", error=str(refusal)[:200])

@@ -1,0 +1,91 @@
+"""Nobody waits twice for a Redis that is away, and everybody hears at once that it is back."""
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, ResponseError
+
+from fallback.breaker.link import FIRST_PAUSE_S, LONGEST_PAUSE_S, MISSES, Link
+from fallback.errors import BreakerUnavailable
+
+
+class Server:
+    """Something to ask that answers as told, on a clock of the test's own."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.asked = 0
+        self.error: Exception | None = RedisConnectionError("gone")
+        self.link = Link(clock=lambda: self.now_s)
+
+    def answer(self) -> str:
+        self.asked += 1
+        if self.error:
+            raise self.error
+        return "PONG"
+
+    def ask(self) -> str:
+        try:
+            return self.link.ask(self.answer)
+        except BreakerUnavailable:
+            return "away"
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+def test_after_a_few_misses_nobody_waits_any_more(server: Server) -> None:
+    answers = [server.ask() for _ in range(MISSES + 5)]
+
+    assert set(answers) == {"away"}
+    assert server.asked == MISSES
+
+
+def test_one_caller_at_a_time_looks_whether_it_is_back(server: Server) -> None:
+    for _ in range(MISSES):
+        server.ask()
+    server.now_s += FIRST_PAUSE_S
+    for _ in range(5):
+        server.ask()
+
+    assert server.asked == MISSES + 1
+
+
+def test_looks_come_less_often_but_never_rarely(server: Server) -> None:
+    for _ in range(MISSES):
+        server.ask()
+    for _ in range(20):
+        server.now_s += LONGEST_PAUSE_S
+        server.ask()
+
+    assert server.asked == MISSES + 20
+
+
+def test_it_is_back_with_the_first_answer(server: Server) -> None:
+    for _ in range(MISSES):
+        server.ask()
+    server.error = None
+    server.now_s += FIRST_PAUSE_S
+
+    assert [server.ask(), server.ask()] == ["PONG", "PONG"]
+
+
+def test_a_missing_script_is_an_answer_so_that_the_text_may_follow(server: Server) -> None:
+    for _ in range(MISSES):
+        server.ask()
+    server.now_s += FIRST_PAUSE_S
+    server.error = NoScriptError("no matching script")
+    with pytest.raises(NoScriptError):
+        server.ask()
+    server.error = None
+
+    assert server.ask() == "PONG"
+
+
+def test_a_refusal_is_no_miss(server: Server) -> None:
+    server.error = ResponseError("OOM command not allowed")
+    for _ in range(MISSES + 5):
+        server.ask()
+
+    assert server.asked == MISSES + 5
