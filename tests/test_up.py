@@ -5,47 +5,17 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import redis
-from django.conf import settings
 
 from controlplane.embedded_redis import socket_path
 from tests.processes import alive_with, clean_environment, eventually, free_port, manage
+from tests.server import redis_of, running
 
 pytestmark = pytest.mark.slow
-
-
-@contextmanager
-def running(var_dir: Path, port: int, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """Run `up` in the block; its process has `said`, what it printed until it was ready."""
-    process = subprocess.Popen(
-        [sys.executable, "manage.py", "up", "--port", str(port)],
-        cwd=settings.BASE_DIR,
-        env=clean_environment(var_dir, **environment),
-        stdout=subprocess.PIPE,
-        stderr=(var_dir / "up.log").open("w"),
-        text=True,
-    )
-    process.said = "".join(iter_until(process, "ready:"))
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def iter_until(process: subprocess.Popen[str], word: str) -> Iterator[str]:
-    """Yield the lines up to the one that starts with the word, or to the end."""
-    for line in process.stdout:
-        yield line
-        if line.startswith(word):
-            return
 
 
 def get(url: str) -> bytes:
@@ -53,11 +23,6 @@ def get(url: str) -> bytes:
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with direct.open(url, timeout=10) as response:
         return response.read()
-
-
-def redis_of(var_dir: Path) -> redis.Redis:
-    """Return a client of the server that `up` runs."""
-    return redis.Redis(unix_socket_path=str(socket_path(var_dir)), decode_responses=True)
 
 
 def test_it_serves_what_it_says_and_stops_cleanly_on_a_signal(tmp_path):
