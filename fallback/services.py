@@ -109,7 +109,7 @@ def _decide(question: Question, config: Catalog) -> Decision:
         local = _stand_in.decide(route.kind, asked, policies)
         return decision.conclude(question, route, local, degraded=True)
     newer = _newer_configuration(walk.revision, config)
-    if newer and newer.routes.get(question.route) not in {None, route}:
+    if newer and newer.routes.get(question.route, route) != route:
         return _decide(question, newer)
     return decision.conclude(question, route, walk)
 
