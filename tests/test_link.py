@@ -1,11 +1,15 @@
 """Nobody waits twice for a Redis that is away, and everybody hears at once that it is back."""
 
 import pytest
+import redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ResponseError
 
+from fallback.breaker import Breakers
 from fallback.breaker.link import FIRST_PAUSE_S, LONGEST_PAUSE_S, MISSES, Link
+from fallback.domain import Kind, Policy
 from fallback.errors import BreakerUnavailable
+from tests.scenes import CHAIN, outcome
 
 
 class Server:
@@ -89,3 +93,20 @@ def test_a_refusal_is_no_miss(server: Server) -> None:
         server.ask()
 
     assert server.asked == MISSES + 5
+
+
+def test_a_demoted_master_is_left_and_looked_up_anew(redis_client: redis.Redis) -> None:
+    breakers = Breakers(connect=lambda: redis_client, namespace="d")
+    breakers.configure(Kind.STT, 1, dict.fromkeys(CHAIN, Policy()))
+    pool = redis_client.connection_pool
+    connection = pool.get_connection()
+    pool.release(connection)
+    redis_client.replicaof("127.0.0.1", 1)  # a replica of nobody: it refuses to write
+    try:
+        with pytest.raises(BreakerUnavailable, match="READONLY"):
+            breakers.record(Kind.STT, [(outcome("one", "soniox", "init_failure"), CHAIN)])
+        is_connected = connection.is_connected
+    finally:
+        redis_client.replicaof("NO", "ONE")
+
+    assert not is_connected

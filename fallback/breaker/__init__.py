@@ -53,7 +53,7 @@ class Breakers:
         self._namespace = namespace
         self._scripts = scripts.build(clock)
         self._new_request = new_request
-        self.link = Link()
+        self.link = Link(forget=self._forget_connections)
 
     @functools.cached_property
     def _client(self) -> redis.Redis:
@@ -151,6 +151,11 @@ class Breakers:
             "provider": known.get("provider", ""),
             "entries": [json.loads(known[f"entry:{number}"]) for number in numbers],
         }
+
+    def _forget_connections(self) -> None:
+        """Have the next call look up the master anew; a Cluster's client does that by itself."""
+        if pool := getattr(self._client, "connection_pool", None):
+            pool.disconnect()
 
     def _keys(self, kind: str, *names: str) -> list[str]:
         return [self.key(kind, name) for name in ("breakers", "policies", "events", *names)]

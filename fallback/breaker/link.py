@@ -24,8 +24,13 @@ class Link:
     row callers are refused without waiting, but one at a time that looks whether it is back.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        forget: Callable[[], None] = lambda: None,
+    ) -> None:
         self._clock = clock
+        self._forget = forget  # the connections: the master may be another server now
         self._lock = threading.Lock()
         self._misses = 0
         self._pause_s = FIRST_PAUSE_S
@@ -48,6 +53,9 @@ class Link:
             raise
         except ResponseError as refusal:
             self._answered()
+            # Redis 6.2 words this differently inside a script: only the text tells.
+            if "READONLY" in str(refusal):
+                self._forget()
             log.warning("redis_refused", error=str(refusal)[:200])
             raise BreakerUnavailable(f"Redis refused: {str(refusal)[:200]}") from refusal
         except (RedisError, OSError) as miss:
