@@ -213,7 +213,7 @@ def report_outcomes(outcomes: Sequence[Outcome]) -> tuple[list[Result], int]:
         version = max(version, *(recorded.version for recorded in taken))
         for (index, outcome, route), recorded in zip(reports, taken, strict=True):
             results[index] = _result(outcome, route, recorded)
-    return [results[index] for index in sorted(results)], version
+    return [results[index] for index in sorted(results)], version or _stand_in.version
 
 
 def _record(kind: Kind, reports: list[tuple[Outcome, tuple[str, ...]]]) -> list[Recorded]:

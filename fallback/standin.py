@@ -23,7 +23,7 @@ class StandIn:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._known: dict[tuple[Kind, str], Breaker] = {}
-        self._version = 0
+        self.version = 0
         self._redis_ahead_ms = 0.0  # of this process's monotonic clock
         self._machines: dict[Kind, Machine] = {}
 
@@ -33,7 +33,7 @@ class StandIn:
         """Take what Redis just answered as the last known state."""
         with self._lock:
             self._known.update({(kind, name): breaker for name, breaker in breakers})
-            self._version = max(self._version, version)
+            self.version = max(self.version, version)
             self._redis_ahead_ms = now_ms - time.monotonic() * 1000
             self._machines.clear()
 
@@ -46,11 +46,11 @@ class StandIn:
             machine.fleet.events.clear()
             if len(machine.fleet.calls) > CALLS:
                 machine.fleet.calls.clear()
-            return dataclasses.replace(walk, version=self._version, revision=None)
+            return dataclasses.replace(walk, version=self.version, revision=None)
 
     def _begin(self, kind: Kind) -> Machine:
         known = {name: breaker for (of, name), breaker in self._known.items() if of == kind}
-        fleet = Fleet(kind=kind, breakers=copy.deepcopy(known), version=self._version)
+        fleet = Fleet(kind=kind, breakers=copy.deepcopy(known), version=self.version)
         machine = self._machines[kind] = Machine(fleet)
         return machine
 
