@@ -1,9 +1,10 @@
 """The Lua and the machine mean the same, whatever happens to them in whatever order."""
 
+import os
+
 import hypothesis.strategies as st
 import pytest
 import redis
-from django.conf import settings as django_settings
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -252,7 +253,7 @@ def test_the_script_and_the_machine_agree_after_every_step(redis_client: redis.R
     class WithRedis(Equivalence):
         client = redis_client
 
-    thorough = getattr(django_settings, "THOROUGH", False)
+    thorough = bool(os.environ.get("TEST_THOROUGH"))  # about five minutes
     WithRedis.TestCase.settings = settings(
         max_examples=1500 if thorough else 120,
         stateful_step_count=60 if thorough else 40,
