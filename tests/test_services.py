@@ -21,6 +21,7 @@ from fallback.domain import (
 )
 from fallback.errors import BreakerUnavailable, Invalid, NotFound, NoUsableProvider
 from fallback.models import ConfigRevision, Provider, Route
+from tests.configuration import make_route
 
 pytestmark = pytest.mark.django_db(transaction=True)
 ASKED = Question(route="breeze-buddy", call_id="one")
@@ -153,9 +154,11 @@ def test_a_route_changed_elsewhere_holds_for_the_next_decision() -> None:
 
 
 def test_a_disabled_step_is_skipped_and_told_once(redis_client: redis.Redis) -> None:
+    make_route("half-off", "soniox", "deepgram")  # a process tells each route once in a while
     Provider.objects.filter(slug="soniox").update(enabled=False)
     catalog.reload()
-    made = [services.make_decision(replace(ASKED, call_id=str(number))) for number in range(3)]
+    asked = [replace(ASKED, route="half-off", call_id=str(number)) for number in range(3)]
+    made = [services.make_decision(question) for question in asked]
     events = redis_client.xrange(breaker.key(Kind.STT, "events"))
 
     assert {one.provider for one in made} == {"deepgram"}
