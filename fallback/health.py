@@ -1,11 +1,13 @@
 """Health for whoever restarts or routes: `/livez` and `/readyz?role=web|pump`.
 
 Liveness asks nothing of anybody: a database that is away is no reason to kill every pod. Readiness
-asks the database, Redis and, for the pump, whether events flow. For web a missing Redis is
-degraded, not failing, because decisions go on without it; the pump has nothing to read, and fails.
+asks the database, Redis and, for the pump, whether events flow. For web they may be away, which is
+degraded, not failing: whoever has read the configuration once decides on without them, and an
+outage of the database must not take every pod out of the balancer. The pump needs both.
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from django.utils.decorators import async_only_middleware
 
-from fallback import stream
+from fallback import catalog, stream
 from fallback.domain import Kind
 
 log = structlog.get_logger(__name__)
@@ -66,6 +68,14 @@ def ask_migrations() -> None:
         raise NotReady(f"{len(waiting)} migrations are not applied: run manage.py migrate")
 
 
+def ask_configuration() -> None:
+    """See whether this process can decide at all: it has read the configuration."""
+    if math.isinf(catalog.age_s()):
+        catalog.refresh(CHECK_TIMEOUT_S / 2)
+    if math.isinf(catalog.age_s()):
+        raise NotReady("the configuration has not been read from the database yet")
+
+
 def ask_redis() -> None:
     """Make Redis answer on the client that decisions use, with its short timeouts."""
     breaker: Any = caches["breaker"]  # django-redis has no types
@@ -84,8 +94,9 @@ def ask_pump() -> None:
 
 ROLES: Final[Mapping[str, Mapping[str, Check]]] = {
     "web": {
-        "database": Check(ask=ask_database, required=True),
-        "migrations": Check(ask=ask_migrations, required=True),
+        "configuration": Check(ask=ask_configuration, required=True),
+        "database": Check(ask=ask_database, required=False),
+        "migrations": Check(ask=ask_migrations, required=False),
         "redis": Check(ask=ask_redis, required=False),
     },
     "pump": {

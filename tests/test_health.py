@@ -3,9 +3,10 @@
 import threading
 
 import pytest
+from django.db import connection, connections
 from django.test import Client
 
-from fallback import health, stream
+from fallback import catalog, health, stream
 from fallback.domain import Kind
 
 NO_PUMP = "no pump asks for events: run manage.py pump"
@@ -35,7 +36,8 @@ def test_the_web_is_ready_when_all_it_needs_answers(client: Client):
 
     assert response.status_code == 200
     assert response.json()["status"] == "ok"
-    assert set(response.json()["checks"]) == {"database", "migrations", "redis"}
+    checks = {"configuration", "database", "migrations", "redis"}
+    assert set(response.json()["checks"]) == checks
 
 
 @pytest.mark.postgres
@@ -47,6 +49,17 @@ def test_the_pump_is_ready_once_one_asks_for_events(client: Client):
 
     assert before.json()["checks"]["events"] == {"status": "failing", "detail": NO_PUMP}
     assert (after.status_code, after.json()["status"]) == (200, "ok")
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="a pool keeps its connections")
+@pytest.mark.django_db(transaction=True)
+def test_the_web_stays_ready_while_the_database_is_away(client: Client, monkeypatch):
+    catalog.reload()
+    monkeypatch.setitem(connections.settings["default"], "NAME", "/nowhere/db.sqlite3")
+    response = client.get("/readyz")
+
+    assert (response.status_code, response.json()["status"]) == (200, "degraded")
+    assert response.json()["checks"]["database"]["status"] == "degraded"
 
 
 @pytest.mark.django_db(transaction=True)
