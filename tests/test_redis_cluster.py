@@ -1,4 +1,4 @@
-"""The Cluster's connection factory, against a real Cluster of one node."""
+"""A real Cluster of three nodes: the connection factory, and an outage of each kind."""
 
 import pytest
 import redis
@@ -8,33 +8,42 @@ from redis.cluster import RedisCluster
 from controlplane.embedded_redis import find_binary
 from controlplane.redis_options import RedisServers, caches
 from controlplane.supervisor import spawn, stop
+from fallback.breaker import Breakers
+from fallback.domain import Kind, Policy
 from tests.processes import eventually, free_port
+from tests.scenes import CHAIN, asked, outcome
 
 SLOTS = 16384
+NODES = 3
 
 
 def is_up(client: redis.Redis) -> bool:
     """Say whether the node answers and knows of every slot."""
     try:
-        return client.cluster("info")["cluster_state"] == "ok"
+        info = client.cluster("info")
+        return (info["cluster_state"], info["cluster_known_nodes"]) == ("ok", str(NODES))
     except redis.exceptions.RedisError:
         return False
 
 
 @pytest.fixture(scope="module")
 def cluster_url(tmp_path_factory):
-    """Run a Cluster of one node that holds every slot; return its URL."""
-    # The node's bus listens 10,000 ports higher, and there must be such a port.
-    port = free_port(below=55_000)
-    options = ["--port", str(port), "--cluster-enabled", "yes", "--save", ""]
-    command = [str(find_binary()), *options, "--logfile", "node.log"]
-    node = spawn(command, cwd=tmp_path_factory.mktemp("node"))
-    with redis.Redis(port=port) as client:
-        assert eventually(lambda: answers(client))
-        client.execute_command("CLUSTER", "ADDSLOTS", *range(SLOTS))
-        assert eventually(lambda: is_up(client))
-    yield f"redis://127.0.0.1:{port}"
-    stop(node, timeout_s=5)
+    """Run a Cluster of three nodes; return the URL of one."""
+    ports, nodes = [free_port(below=55_000) for _ in range(NODES)], []
+    for port in ports:  # a node's bus listens 10,000 ports higher, and there must be such a port
+        options = ["--port", str(port), "--cluster-enabled", "yes", "--save", ""]
+        command = [str(find_binary()), *options, "--logfile", "node.log"]
+        nodes.append(spawn(command, cwd=tmp_path_factory.mktemp("node")))
+    clients = [redis.Redis(port=port) for port in ports]
+    for number, client in enumerate(clients):
+        assert eventually(lambda: answers(client))  # noqa: B023 - asked at once
+        client.execute_command("CLUSTER", "ADDSLOTS", *range(number, SLOTS, NODES))
+        client.execute_command("CLUSTER", "MEET", "127.0.0.1", ports[0])
+    for client in clients:
+        assert eventually(lambda: is_up(client), within_s=20)  # noqa: B023 - asked at once
+    yield f"redis://127.0.0.1:{ports[0]}"
+    for node in nodes:
+        stop(node, timeout_s=5)
 
 
 def answers(client: redis.Redis) -> bool:
@@ -72,3 +81,20 @@ def test_the_pumps_client_waits_longer_than_the_decisions(on_cluster):
     ]
 
     assert [wait["socket_timeout"] for wait in waits] == [0.15, 10.0]
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_an_outage_runs_on_the_node_of_its_kind(on_cluster, kind):
+    breakers = Breakers(namespace="outage")
+    breakers.configure(kind, 1, dict.fromkeys(CHAIN, Policy()))
+    reports = [(outcome(call, "soniox", "init_failure"), CHAIN) for call in ("one", "two", "six")]
+    effects = [recorded.effect for recorded in breakers.record(kind, reports)]
+    walk = breakers.decide(kind, asked("next"))
+
+    assert effects == ["counted", "tripped", "none"]
+    assert walk.findings[walk.chosen].provider == "deepgram"
+    assert [view.breaker.state for view in breakers.snapshot(kind, CHAIN).views] == [
+        "open",
+        "closed",
+    ]
+    assert breakers.recall(kind, "next")

@@ -18,6 +18,7 @@ from typing import Any, cast
 import redis
 from django.conf import settings
 from django_redis import get_redis_connection
+from redis.cluster import RedisCluster
 from redis.exceptions import NoScriptError, ResponseError
 
 from fallback.breaker import scripts, wire
@@ -178,8 +179,9 @@ class Breakers:
         return _texts(cast(list[bytes], reply))
 
     def _run_all(self, verb: str, calls: list[tuple[list[str], list[str]]]) -> list[list[str]]:
-        if len(calls) == 1:
-            return [self._run(verb, *calls[0])]
+        # redis-py refuses scripts in a Cluster's pipeline; there each is a round trip of its own.
+        if len(calls) == 1 or isinstance(self._client, RedisCluster):
+            return [self._run(verb, *call) for call in calls]
         script = self._scripts[verb]
         pipeline = self._client.pipeline(transaction=False)
         for keys, arguments in calls:

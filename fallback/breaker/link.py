@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import structlog
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
 from fallback.errors import BreakerUnavailable
 
@@ -53,8 +53,8 @@ class Link:
             raise
         except ResponseError as refusal:
             self._answered()
-            # Redis 6.2 words this differently inside a script: only the text tells.
-            if "READONLY" in str(refusal):
+            # Redis 6.2 has the code only in the text when a script is refused.
+            if isinstance(refusal, ReadOnlyError) or "READONLY" in str(refusal):
                 self._forget()
             log.warning("redis_refused", error=str(refusal)[:200])
             raise BreakerUnavailable(f"Redis refused: {str(refusal)[:200]}") from refusal
