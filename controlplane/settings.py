@@ -87,6 +87,7 @@ PUBLIC_URL = env.text("PUBLIC_URL", pattern=r"https?://[^\s/]+", like="https://s
 FALLBACK_NAMESPACE = env.text(
     "FALLBACK_NAMESPACE", "default", pattern=r"[A-Za-z0-9_.-]{1,64}", like="production"
 )
+HISTORY_DAYS = env.number("HISTORY_DAYS", 180, lowest=1, highest=3650)
 EMBEDDED_REDIS = not env.text("REDIS_URL")
 EMBEDDED_REDIS_BIN = env.text("EMBEDDED_REDIS_BIN")
 
@@ -113,6 +114,7 @@ SLACK_CHANNEL = env.text("SLACK_CHANNEL")
 
 DEBUG = env.flag("DEBUG", default=False)
 SECRET_KEY = env.text("SECRET_KEY") or read_secret_key(VAR_DIR)
+SECRET_KEY_FALLBACKS = env.words("SECRET_KEY_FALLBACKS", default=[])
 ALLOWED_HOSTS = env.words(
     "ALLOWED_HOSTS",
     default=[

@@ -43,7 +43,6 @@ LAGGING_MS: Final = 10_000
 LAGGING_EVERY_MS: Final = 5 * 60_000
 SETTLED_MS: Final = 500  # a snapshot's own events are written within this time of it
 FORGET_AT_MOST: Final = 1000  # rows of a kind in one upkeep: a bounded delete
-KEEP_DAYS: Final = 180
 
 log = structlog.get_logger(__name__)
 
@@ -189,7 +188,7 @@ class Pump:
 
     def _keep_up(self) -> None:
         """Forget what is old. Any number of pumps may do it at once."""
-        keep = timedelta(days=getattr(settings, "HISTORY_DAYS", KEEP_DAYS))
+        keep = timedelta(days=settings.HISTORY_DAYS)
         count = history.forget(timezone.now() - keep, at_most=FORGET_AT_MOST)
         if count:
             log.info("history_forgotten", rows=count)
