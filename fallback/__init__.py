@@ -8,7 +8,7 @@ The map, in the order data flows; `tests/test_architecture.py` holds the directi
     lua ══event stream══▶ stream ──▶ pump ──▶ history ──▶ database
 
 The core, which knows no framework
-    domain       the nouns: states, outcomes, policies, breakers, decisions
+    domain/      the nouns: states, outcomes, policies, breakers, decisions
     errors       one class per reaction
     machine/     WHAT A BREAKER MEANS, in plain Python, time passed in
     decision     WHERE A DECISION IS MADE: the steps before, the mode, order and why after
