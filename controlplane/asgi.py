@@ -5,11 +5,14 @@ Origins are checked where a cookie is what lets a client in; API-key clients sen
 
 import os
 
+import django
 from channels.routing import ProtocolTypeRouter, URLRouter
-from django.core.asgi import get_asgi_application
+
+from controlplane.handler import Handler
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
-django_application = get_asgi_application()
+django.setup(set_prefix=False)
+django_application = Handler()
 
 # Consumers import models, which exist only once Django is set up by the line above.
 from fallback.urls import websocket_urlpatterns  # noqa: E402

@@ -7,6 +7,9 @@ every frame, and one failing request can occupy a core for minutes.
 from typing import Any, Final
 
 import structlog
+from django.dispatch import receiver
+from django.http import HttpRequest
+from django_structlog.signals import bind_extra_request_metadata
 
 FORMATS: Final = ("console", "json")
 LEVELS: Final = ("debug", "info", "warning", "error")
@@ -59,6 +62,13 @@ def logging_config(log_format: str, level: str) -> dict[str, Any]:
             "uvicorn.error": inherit,
         },
     }
+
+
+@receiver(bind_extra_request_metadata)
+def bind_address(request: HttpRequest, **_signal: Any) -> None:
+    """Name in every line of a request who sent it: as the web server says, which knows which
+    proxies to believe."""
+    structlog.contextvars.bind_contextvars(ip=request.META.get("REMOTE_ADDR"))
 
 
 def _renderers(log_format: str) -> list[structlog.typing.Processor]:
