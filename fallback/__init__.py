@@ -38,6 +38,6 @@ The surfaces: parse, call one verb, render
     drill        the rehearsal of an outage through the REST API
     health       /livez and /readyz
     checks       wrong settings and configurations, said at start
-    times        how every surface writes a time
+    times        how every surface writes a time; pacing how often a thing may be done
     urls         every path on one screen; apps the wiring; management/commands the commands
 """

@@ -41,6 +41,7 @@ from fallback.domain import (
 )
 from fallback.errors import BreakerUnavailable, Invalid, NotFound, NoUsableProvider, Problem
 from fallback.models import Transition
+from fallback.pacing import NotAgainWithin
 from fallback.standin import StandIn
 from fallback.standing import standing_overrides
 
@@ -54,28 +55,9 @@ log = structlog.get_logger(__name__)
 _stand_in = StandIn()
 
 
-class _NotAgainWithin:
-    """Whether something was not done within the last so many seconds, by subject; bounded."""
-
-    def __init__(self, seconds: float, most: int = 1000) -> None:
-        self._seconds, self._most = seconds, most
-        self._done: dict[str, float] = {}
-        self._lock = threading.Lock()
-
-    def is_due(self, subject: str = "") -> bool:
-        now = time.monotonic()
-        with self._lock:
-            if now - self._done.get(subject, float("-inf")) < self._seconds:
-                return False
-            if len(self._done) >= self._most:
-                self._done.clear()
-            self._done[subject] = now
-            return True
-
-
-_chase = _NotAgainWithin(CHASE_S)
-_publish = _NotAgainWithin(CHASE_S)
-_tell = _NotAgainWithin(TELL_EVERY_MS / 1000)
+_chase = NotAgainWithin(CHASE_S)
+_publish = NotAgainWithin(CHASE_S)
+_tell = NotAgainWithin(TELL_EVERY_MS / 1000)
 
 
 # --- decisions

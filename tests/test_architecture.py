@@ -21,7 +21,7 @@ catalog
 stream
 breaker models messages
 machine decision
-metrics times
+metrics times pacing
 domain errors
 """.strip().splitlines()
 
