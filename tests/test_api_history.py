@@ -198,6 +198,16 @@ def test_a_call_that_failed_tells_what_happened_in_it(reader):
 
     assert call["call_id"] == "CA1"
     assert call["entries"][-1]["reason"] == "connection"
+    assert call["entries"][-1]["at"].endswith("Z")
+
+
+def test_a_lease_is_told_to_nobody_but_the_call_that_holds_it(reader):
+    operator = api("operator")
+    operator.send("PUT", "providers/soniox/override", {"state": "forced_open", "reason": "drill"})
+    operator.send("DELETE", "providers/soniox/override")
+    lease = operator.decide().json()["probe"]["lease"]
+
+    assert lease not in reader.get("/api/v1/calls/CA1").content.decode()
 
 
 def test_an_uneventful_call_is_not_found_and_the_answer_says_why(reader):

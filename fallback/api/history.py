@@ -71,7 +71,14 @@ class CallView(ApiView):
         """
         if not 1 <= len(call_id) <= CALL_ID_MAX or not call_id.isprintable():
             raise NotFound(f"A call id has 1 to {CALL_ID_MAX} characters, none of them a control.")
-        return Response(services.explain_call(call_id))
+        told = services.explain_call(call_id)
+        return Response(told | {"entries": [_shown(entry) for entry in told["entries"]]})
+
+
+def _shown(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Write when an entry was as everywhere; a lease is for the call that holds it alone."""
+    kept = {name: value for name, value in entry.items() if name not in {"at_ms", "lease"}}
+    return {"at": rfc3339(entry["at_ms"])} | kept
 
 
 class Pages(CursorPagination):
