@@ -10,9 +10,10 @@ from fallback.domain import BREAKER_ACTOR, LIMITS, Policy
 
 LUA = Path(__file__).resolve().parent.parent / "lua"
 
-# What each verb is made of, in order; the clock and the domain's numbers go before all of it.
+# What each verb is made of, in order. The clock goes before all of it, and the domain's numbers
+# before the state, which uses them; what needs neither comes first, and may answer at once.
 PARTS: Mapping[str, tuple[str, ...]] = {
-    "decide": ("state", "call", "decide"),
+    "decide": ("healthy", "state", "call", "decide"),
     "record": ("state", "evidence", "call", "record"),
     "order": ("state", "order"),
     "configure": ("state", "evidence", "configure"),
@@ -33,8 +34,11 @@ class Script:
 def build(clock: str | None = None) -> dict[str, Script]:
     """Return every script by verb. `clock`: other Lua that defines `clock_us()`, for tests: the
     production text cannot be told the time."""
-    before = [clock or _read("clock"), _domain()]
-    return {verb: _script(verb, [*before, *map(_read, parts)]) for verb, parts in PARTS.items()}
+    known = {"clock": clock or _read("clock"), "state": _domain() + _read("state")}
+    return {
+        verb: _script(verb, [known.get(part) or _read(part) for part in ("clock", *parts)])
+        for verb, parts in PARTS.items()
+    }
 
 
 def _read(name: str) -> str:
