@@ -20,10 +20,10 @@ check:
 	$(PYTHON) manage.py makemigrations --check --dry-run
 	@bin/test
 
-# Decisions and outcomes a second, with their percentiles.
+# How fast, beside yardsticks of the same run; needs redis-benchmark (Debian: redis-tools).
 bench:
 	@bin/install dev
-	$(PYTHON) -m bench
+	$(PYTHON) -m tests.benchmarks
 
 # Locks with hashes for every platform, readable by plain pip. Needs uv on PATH.
 lock:
