@@ -23,9 +23,13 @@ fields = st.dictionaries(
     st.sampled_from(
         ("state", "since_ms", "trips", "leases", "override", "evidence", "incident", "sequence")
     ),
-    json_values | st.sampled_from([str(state) for state in State]) | st.just(START_MS * 2),
+    json_values | st.sampled_from((*map(str, State), START_MS * 2, 1e308, -1e308)),
 )
 damage = st.one_of(
+    st.just(
+        b'open {"state": "open", "since_ms": 1e999, "trips": -1e999, "evidence": {"x": 1e999}}'
+    ),
+    st.just(b'half_open {"state": "half_open", "leases": {"t": {"call": "c", "at_ms": 1e999}}}'),
     st.binary(max_size=30),
     fields.map(lambda values: f"open {json.dumps(values)}".encode()),
     fields.map(lambda values: f"half_open {json.dumps(values)}".encode()),
@@ -36,7 +40,7 @@ calls = st.dictionaries(st.text(max_size=9), st.text(), max_size=4)
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     soniox=damage, policy=damage, call=st.dictionaries(st.text(max_size=9), st.text(), max_size=4)

@@ -75,6 +75,11 @@ local AT_LEAST_ONE = {
   "probe_slots", "probe_lease_s", "probe_successes", "retrip_threshold",
 }
 
+-- A number that can be reckoned with and written again: cjson reads 1e999 and refuses to write it.
+local function is_number(value)
+  return type(value) == "number" and math.abs(value) < 2 ^ 53
+end
+
 -- A policy that is missing or damaged is the default one, field by field: no stored value can
 -- keep a breaker from coming back.
 local function policy_from(raw)
@@ -82,7 +87,10 @@ local function policy_from(raw)
   local policy = default_policy()
   if not ok or type(found) ~= "table" then return policy end
   for field, default in pairs(policy) do
-    if type(found[field]) == type(default) then policy[field] = found[field] end
+    local value = found[field]
+    if type(value) == type(default) and (type(value) ~= "number" or is_number(value)) then
+      policy[field] = value
+    end
   end
   for _, field in ipairs(AT_LEAST_ONE) do policy[field] = math.max(1, policy[field]) end
   return policy
@@ -110,12 +118,12 @@ end
 -- Reading and writing one breaker ----------------------------------------------------------------
 
 local function is_lease(lease)
-  return type(lease) == "table" and type(lease.call) == "string" and type(lease.at_ms) == "number"
+  return type(lease) == "table" and type(lease.call) == "string" and is_number(lease.at_ms)
 end
 
 local function is_override(override)
   return type(override) == "table" and OVERRIDDEN[override.state]
-    and type(override.at_ms) == "number"
+    and is_number(override.at_ms)
     and type(override.by) == "string" and type(override.reason) == "string"
 end
 
@@ -126,20 +134,24 @@ local function breaker_from(name, raw)
   if not ok or type(found) ~= "table" then found = {} end
   local breaker = { name = name, state = STATES[found.state] and found.state or "closed" }
   for _, field in ipairs(NUMBERS) do
-    breaker[field] = type(found[field]) == "number" and found[field] or 0
+    breaker[field] = is_number(found[field]) and found[field] or 0
   end
   for _, field in ipairs(TEXTS) do
     breaker[field] = type(found[field]) == "string" and found[field] or ""
   end
-  breaker.evidence = type(found.evidence) == "table" and found.evidence or {}
+  local is_whole = type(found.evidence) == "table" and pcall(cjson.encode, found.evidence)
+  breaker.evidence = is_whole and found.evidence or {}
   breaker.all_down_told = found.all_down_told == true
   breaker.leases = {}
   for token, lease in pairs(type(found.leases) == "table" and found.leases or {}) do
-    if is_lease(lease) then breaker.leases[token] = lease end
+    if is_lease(lease) then breaker.leases[token] = { call = lease.call, at_ms = lease.at_ms } end
   end
   if is_override(found.override) then
-    breaker.override = found.override
-    if type(breaker.override.until_ms) ~= "number" then breaker.override.until_ms = nil end
+    local order = found.override
+    breaker.override = {
+      state = order.state, by = order.by, reason = order.reason, at_ms = order.at_ms,
+      until_ms = is_number(order.until_ms) and order.until_ms or nil,
+    }
   end
   return breaker
 end
