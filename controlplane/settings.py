@@ -141,7 +141,6 @@ SECURE_HSTS_SECONDS = 31_536_000 if PUBLIC_URL.startswith("https://") else 0
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 CONTENT_SECURITY_POLICY = {
-    "EXCLUDE_URL_PREFIXES": ["/api/v1/"],  # JSON is no page, and building it is not free
     "DIRECTIVES": {
         "default-src": ["'self'"],
         "script-src": ["'self'"],
