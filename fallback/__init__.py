@@ -12,6 +12,7 @@ The core, which knows no framework
     errors       one class per reaction
     machine/     WHAT A BREAKER MEANS, in plain Python, time passed in
     decision     WHERE A DECISION IS MADE: the steps before, the mode, order and why after
+    messages/    WHERE AN ALERT IS RENDERED: every sentence Slack shows; values in, blocks out
 
 The doors to Redis and the database
     lua/         WHERE A BREAKER TRIPS: state.lua's transition() alone writes a state

@@ -19,8 +19,8 @@ standin standing
 keys
 catalog
 stream
-breaker models messages
-machine decision
+breaker models
+machine decision messages
 metrics times pacing
 domain errors
 """.strip().splitlines()

@@ -7,7 +7,15 @@ from django.core.management import call_command
 
 from fallback import catalog, domain
 from fallback.domain import Kind
-from fallback.models import Policy, Provider, Route, RouteStep
+from fallback.messages.events import AlertEvent
+from fallback.models import (
+    AlertDestination,
+    AlertTemplate,
+    Policy,
+    Provider,
+    Route,
+    RouteStep,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -39,7 +47,7 @@ def test_seed_adds_providers_a_policy_and_a_route() -> None:
 def test_everything_that_seed_adds_passes_its_own_validation() -> None:
     seed()
 
-    for model in (Policy, Provider, Route, RouteStep):
+    for model in (Policy, Provider, Route, RouteStep, AlertTemplate):
         for row in model.objects.all():
             row.full_clean()
 
@@ -74,3 +82,25 @@ def test_seed_leaves_out_what_an_operator_deleted_unless_told_to_restore_it() ->
     assert was_left_out
     assert "provider openai: deleted by an operator" in said
     assert Provider.objects.filter(slug="openai").exists()
+
+
+def test_seed_adds_a_template_for_every_event() -> None:
+    seed()
+
+    assert set(AlertTemplate.objects.values_list("event", flat=True)) == set(AlertEvent)
+
+
+def test_seed_makes_the_channel_of_the_environment_the_first_destination(settings) -> None:
+    settings.SLACK_CHANNEL = "#stt-alerts"
+    seed()
+    seed()
+
+    assert AlertDestination.objects.get().channel == "#stt-alerts"
+
+
+def test_a_channel_that_cannot_be_one_is_left_out_and_said(settings) -> None:
+    settings.SLACK_CHANNEL = "stt alerts"
+    said = seed()
+
+    assert "left out: SLACK_CHANNEL" in said
+    assert not AlertDestination.objects.exists()

@@ -4,17 +4,23 @@
 constraints whoever writes them. Reads on the hot path go through `fallback.catalog`.
 """
 
+from fallback.models.alert import AlertDestination, AlertTemplate, SlackOperator
 from fallback.models.api_key import ApiKey, Role
 from fallback.models.carried import DeadLetter, Position
 from fallback.models.configured import Configured
 from fallback.models.idempotency import IdempotentRequest
 from fallback.models.incident import Incident, Transition
+from fallback.models.outbox import Alert, AlertThread
 from fallback.models.policy import Policy, PolicyReason, rules_of
 from fallback.models.provider import Provider
 from fallback.models.revision import ConfigRevision
 from fallback.models.route import Route, RouteStep, chain_problems
 
 __all__ = [
+    "Alert",
+    "AlertDestination",
+    "AlertTemplate",
+    "AlertThread",
     "ApiKey",
     "ConfigRevision",
     "Configured",
@@ -28,6 +34,7 @@ __all__ = [
     "Role",
     "Route",
     "RouteStep",
+    "SlackOperator",
     "Transition",
     "chain_problems",
     "rules_of",

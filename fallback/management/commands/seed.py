@@ -7,11 +7,22 @@ deleted stays away unless `--restore` asks for it.
 from argparse import ArgumentParser
 from typing import Any
 
+from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand
 from django.db import models, transaction
 
 from fallback.domain import DEFAULT_WHAT_COUNTS, Kind
-from fallback.models import Policy, PolicyReason, Provider, Route, RouteStep
+from fallback.messages.defaults import DEFAULTS
+from fallback.models import (
+    AlertDestination,
+    AlertTemplate,
+    Policy,
+    PolicyReason,
+    Provider,
+    Route,
+    RouteStep,
+)
 
 SARVAM_LANGUAGES = ["hi-IN", "bn-IN", "gu-IN", "kn-IN", "ml-IN", "mr-IN"]
 SARVAM_LANGUAGES += ["or-IN", "pa-IN", "ta-IN", "te-IN", "en-IN"]
@@ -49,7 +60,7 @@ ROUTE, CHAIN = "breeze-buddy", ("soniox", "deepgram")
 class Command(BaseCommand):
     """Writes the starter configuration."""
 
-    help = "Adds the starter configuration: five providers, the policy and the route. Idempotent."
+    help = "Adds the starter configuration: providers, policy, route, alerts. Idempotent."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
@@ -63,6 +74,8 @@ class Command(BaseCommand):
             for slug, columns in PROVIDERS.items():
                 self._seed_provider(policy, slug, columns)
             self._seed_route()
+            self._seed_templates()
+            self._seed_destination()
 
     def _seed_policy(self) -> Policy:
         """Providers cannot be without a policy, so this one comes back even if deleted."""
@@ -102,6 +115,44 @@ class Command(BaseCommand):
         for position, provider in enumerate(chain, start=1):
             RouteStep.objects.create(route=route, position=position, provider=provider)
         return self._say("route", ROUTE, "added: " + ", then ".join(map(str, chain)))
+
+    def _seed_templates(self) -> None:
+        """One for each event. The default of a deleted one is not sent either."""
+        known = set(AlertTemplate.objects.values_list("event", flat=True))
+        for event, default in DEFAULTS.items():
+            if event in known:
+                self._say("template", event, "there already")
+            elif self._was_deleted(AlertTemplate, event=event):
+                self._say("template", event, "deleted by an operator, left out")
+            else:
+                row = AlertTemplate(
+                    event=event.value,
+                    name=default.name,
+                    title=default.title,
+                    body=default.body,
+                    severity=default.severity.value,
+                )
+                row.full_clean()
+                row.save()
+                self._say("template", event, "added")
+
+    def _seed_destination(self) -> None:
+        """The channel of SLACK_CHANNEL, as long as no destination was ever made."""
+        channel = settings.SLACK_CHANNEL
+        if not channel:
+            return self._say("destination", "slack", "left out: SLACK_CHANNEL is not set")
+        if AlertDestination.objects.exists():
+            return self._say("destination", "slack", "there is one already")
+        if self._was_deleted(AlertDestination, name="slack"):
+            return self._say("destination", "slack", "deleted by an operator, left out")
+        row = AlertDestination(name="slack", channel=channel)
+        try:
+            row.full_clean()
+        except ValidationError as error:
+            wrong = " ".join(error.messages)
+            return self._say("destination", "slack", f"left out: SLACK_CHANNEL: {wrong}")
+        row.save()
+        return self._say("destination", "slack", f"added: {channel}")
 
     def _was_deleted(self, model: Any, **key: str) -> bool:
         history: models.Manager[Any] = model.history
