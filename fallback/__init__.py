@@ -32,10 +32,12 @@ Verbs and reads
 
 After a transition
     history/     events into rows and incidents, exactly once, in any order
+    alerts/      which events deserve an alert, to whom; delivered once, through an outbox
     pump         WHERE EVENTS GO: the HANDLERS tuple
 
 The surfaces: parse, call one verb, render
-    api/         REST; admin/ the Django admin; templatetags what its pages show
+    api/         REST; slack/ /stt-status and the buttons
+    admin/       the Django admin; templatetags what its pages show
     drill        the rehearsal of an outage through the REST API
     health       /livez and /readyz
     checks       wrong settings and configurations, said at start

@@ -22,7 +22,7 @@ from django.db import InterfaceError, OperationalError, close_old_connections, c
 from django.db import transaction as database
 from django.utils import timezone
 
-from fallback import breaker, catalog, history, metrics, services, stream
+from fallback import alerts, breaker, catalog, history, metrics, services, stream
 from fallback.domain import Event, EventName, Kind, Snapshot
 from fallback.errors import BreakerUnavailable
 from fallback.models import DeadLetter
@@ -31,7 +31,7 @@ from fallback.stream import Entry
 # In this order, in one transaction with each other; each is given what the one before passes on.
 # What must happen only once the batch is stored belongs into `transaction.on_commit`.
 Handler = Callable[[Sequence[Event]], Sequence[Event]]
-HANDLERS: tuple[Handler, ...] = (history.record,)
+HANDLERS: tuple[Handler, ...] = (history.record, alerts.notify)
 
 BATCH: Final = 100
 BLOCK_MS: Final = 250

@@ -143,6 +143,16 @@ def reasons(counts: object) -> str:
     return ", ".join(f"{name} {count}" for count, name in rows[:8])
 
 
+def duration(seconds: float) -> str:
+    """Return a length in words, its two largest units: "31 min 4 s"."""
+    rest, parts = max(0, int(seconds)), []
+    for name, size in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+        count, rest = divmod(rest, size)
+        if count:
+            parts.append(f"{count} {name}")
+    return " ".join(parts[:2]) or "0 s"
+
+
 def _words(name: str) -> str:
     return name.replace("_", " ")
 

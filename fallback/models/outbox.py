@@ -43,6 +43,7 @@ class AlertThread(models.Model):
     claim = models.CharField(max_length=32, blank=True)
     claimed_until = models.DateTimeField(null=True)
     sending_key = models.CharField(max_length=32, blank=True)
+    sending_since = models.DateTimeField(null=True)
     sending_at = models.DateTimeField(null=True)
     attempts = models.PositiveIntegerField(default=0)
     problem = models.TextField(blank=True)
@@ -84,6 +85,9 @@ class Alert(models.Model):
     values = models.JSONField(default=dict)
     status = models.CharField(max_length=8, choices=Status.choices, default=Status.PENDING)
     problem = models.TextField(blank=True, help_text="Why it could not be delivered.")
+    sending_key = models.CharField(
+        max_length=32, blank=True, help_text="Of the message it was last sent in."
+    )
     ts = models.CharField("Slack's ts", max_length=30, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
     sent_at = models.DateTimeField(null=True, blank=True)

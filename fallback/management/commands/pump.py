@@ -9,6 +9,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from fallback import alerts
+from fallback.alerts.sender import Sender
 from fallback.pump import Pump
 
 # A turn that hangs on a dead host is left: what it did is stored, or will be done again.
@@ -16,7 +18,7 @@ PATIENCE_S = 2.0
 
 
 class Command(BaseCommand):
-    """Carry events from Redis to the database until told to stop."""
+    """Carry events from Redis to the database, and alerts to Slack, until told to stop."""
 
     help = "Carry events from Redis to the database, alerts and the live feed."
 
@@ -38,4 +40,6 @@ class Command(BaseCommand):
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, leave)
+        if alerts.is_configured():
+            threading.Thread(target=Sender().run, args=[stop], name="sender", daemon=True).start()
         Pump(name).run(stop)

@@ -1,0 +1,362 @@
+"""One thread brought up to date in Slack: its message, what happened since, a reminder.
+
+Whoever works here holds the thread's claim, and renews it before each request: a sender that
+hung longer than its lease stores nothing any more. What is written before a message is sent is
+enough to settle it afterwards, whoever does.
+"""
+
+import hashlib
+import json
+import random
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import structlog
+from django.db import transaction
+
+from fallback import metrics
+from fallback.alerts.cards import Facts, headline
+from fallback.alerts.door import Away, Gone, RateLimited, Refused, Slack, SlackError
+from fallback.alerts.outbox import COLLAPSE_S
+from fallback.messages.alerts import Told, incident_message, replies, trial
+from fallback.messages.blocks import Message
+from fallback.messages.events import RANK, REMINDER, TEST, Severity
+from fallback.models import Alert, AlertDestination, AlertThread
+
+BATCH: Final = 200  # alerts that one reply may settle
+BACKOFF_MAX_S: Final = 300.0
+SKEW_S: Final = 600.0  # our clock may differ from Slack's by so much
+WAITING: Final = (Alert.Status.PENDING, Alert.Status.SENDING)
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds. `settle_s`: how long a message whose answer was lost may still be under way."""
+
+    lease_s: float = 60.0
+    settle_s: float = 15.0
+    refresh_s: float = 60.0
+    give_up_s: float = 24 * 3600.0
+    backoff_s: float = 1.0
+
+
+class Lost(Exception):  # noqa: N818 - not an error: another sender has this thread now
+    """The claim ran out while this sender was held up."""
+
+
+class Delivery:
+    """The work on one claimed thread, once."""
+
+    def __init__(
+        self, thread: AlertThread, slack: Slack, timing: Timing, now: Callable[[], datetime]
+    ) -> None:
+        self.thread, self.slack, self.timing, self._now = thread, slack, timing, now
+        self.facts = Facts(thread, now())
+
+    def run(self) -> None:
+        """Do what is due; leave the thread released, with the time of its next turn."""
+        try:
+            self._end()
+            self._remind()
+            if self._settle():
+                self._post_first()
+                self._post_replies()
+                self._update()
+                self._leave()
+        except Lost:
+            log.info("alert_claim_lost", thread=self.thread.pk)
+        except SlackError as error:
+            self._fail(error)
+
+    # --- what is due
+
+    def _end(self) -> None:
+        """Close a failure of which nothing came, and the thread of an incident that is over."""
+        thread, now = self.thread, self._now()
+        if thread.closed_at:
+            return
+        if thread.type == AlertThread.INCIDENT:
+            if self.facts.incident and self.facts.incident.closed_at:
+                self._save(closed_at=self.facts.incident.closed_at)
+        elif thread.ends_at and thread.ends_at <= now:
+            self._save(closed_at=thread.ends_at)
+
+    def _remind(self) -> None:
+        due = self._reminder_at()
+        if due is None or due > self._now():
+            return
+        number = self.thread.reminders + 1
+        self._save(reminders=number, reminded_at=self._now())
+        Alert.objects.get_or_create(
+            event_id=f"{REMINDER}:{number}:{self.thread.incident_key}",
+            destination=self.thread.destination,
+            defaults={
+                "event": REMINDER, "thread": self.thread, "kind": self.thread.kind,
+                "provider": self.thread.provider, "at": self._now(),
+            },
+        )  # fmt: skip
+
+    def _reminder_at(self) -> datetime | None:
+        thread, minutes = self.thread, self.thread.destination.remind_every_min
+        is_open = thread.type == AlertThread.INCIDENT and not thread.closed_at
+        if not is_open or not minutes or thread.acknowledged_by or not thread.ts:
+            return None
+        return (thread.reminded_at or thread.opened_at) + timedelta(minutes=minutes)
+
+    # --- sending
+
+    def _settle(self) -> bool:
+        """Find out about a message whose answer was lost; False: it is too early to tell."""
+        thread = self.thread
+        if not thread.sending_key or thread.sending_at is None:
+            return True
+        ready = thread.sending_at + timedelta(seconds=self.timing.settle_s)
+        if ready > self._now():
+            self._release(ready)
+            return False
+        self._renew()
+        try:
+            channel = self._channel_id()
+            since_s = (thread.sending_since or thread.sending_at).timestamp() - SKEW_S
+            ts = self.slack.find(channel, thread.sending_key, since_s=since_s, thread=thread.ts)
+        except Gone:
+            ts = None
+        except Refused as error:
+            text = f"Slack may have it, and does not let us look: {error}"
+            self._bury(f"{text}. Invite the app to the channel, then send again.")
+            self._release(None)
+            return False
+        if ts is not None:
+            log.info("alert_settled", thread=thread.pk, ts=ts)
+            self._taken(channel, ts, shown="")
+        return True
+
+    def _channel_id(self) -> str:
+        """Return the channel's id, which looking and changing take; posting also takes a name."""
+        destination = self.thread.destination
+        known = self.thread.channel_id or destination.channel_id
+        if known:
+            return known
+        found = self.slack.channel_id(destination.channel)
+        AlertDestination.objects.filter(pk=destination.pk).update(channel_id=found)
+        return found
+
+    def _post_first(self) -> None:
+        """Post the thread's message: for its first alert, or anew where it was deleted."""
+        if self.thread.ts:
+            return
+        waiting = self._waiting()
+        going = [row for row in waiting if row.status == Alert.Status.SENDING] or [
+            row for row in waiting if row == headline(waiting)
+        ]
+        is_anew = bool(self.thread.shown) and not self.thread.closed_at
+        if not going and not is_anew:
+            return
+        message = self._first_message()
+        self._post(message, going, shown=_hash(message))
+
+    def _post_replies(self) -> None:
+        """Post all that happened since as one reply."""
+        waiting = self._waiting()
+        if not self.thread.ts or not waiting:
+            return
+        going = [row for row in waiting if row.status == Alert.Status.SENDING] or waiting[:BATCH]
+        told = [(row, self.facts.told(row)) for row in going]
+        shown = [one for _, one in told if one]
+        self._post(replies(shown, self._mentions(going)), going, shown=None)
+
+    def _mentions(self, going: Sequence[Alert]) -> str:
+        """Return whom a reply mentions: only where it is worse than what was told before."""
+        before = RANK[Severity(self.thread.severity)]
+        worse = [
+            row for row in going if row.event == REMINDER or RANK[self.facts.severity(row)] > before
+        ]
+        found = (one for row in worse for one in self.facts.mentions(row).split())
+        return " ".join(dict.fromkeys(found))
+
+    def _post(self, message: Message, going: Sequence[Alert], *, shown: str | None) -> None:
+        """Send one message. Its key is stored before, and settled by whoever comes after."""
+        key = self.thread.sending_key or uuid.uuid4().hex
+        ids = [row.pk for row in going]
+        with transaction.atomic():
+            is_first = not self.thread.sending_key
+            since = self._now() if is_first else self.thread.sending_since
+            self._save(sending_key=key, sending_at=self._now(), sending_since=since)
+            Alert.objects.filter(pk__in=ids).update(
+                status=Alert.Status.SENDING, sending_key=key
+            )  # fmt: skip
+        self._renew()
+        thread, destination = self.thread, self.thread.destination
+        channel = thread.channel_id or destination.channel_id or destination.channel
+        try:
+            channel, ts = self.slack.post(channel, message, key=key, alerts=ids, thread=thread.ts)
+        except (RateLimited, Away, Refused):  # and nothing else: else its key is looked for
+            self._not_taken()
+            raise
+        self._taken(channel, ts, shown=shown)
+
+    def _taken(self, channel: str, ts: str, *, shown: str | None) -> None:
+        """Store that Slack has a message. `shown`: what the thread's first message shows now."""
+        now, key = self._now(), self.thread.sending_key
+        with transaction.atomic():
+            rows = Alert.objects.filter(thread=self.thread, sending_key=key)
+            sent = list(rows.filter(status=Alert.Status.SENDING))
+            rows.filter(pk__in=[row.pk for row in sent]).update(
+                status=Alert.Status.SENT, ts=ts, sent_at=now, problem=""
+            )
+            worst = max(
+                [Severity(self.thread.severity), *map(self.facts.severity, sent)], key=_rank
+            )
+            new = {"replies": self.thread.replies + 1}
+            if not self.thread.ts:
+                new = {"ts": ts, "channel_id": channel, "shown": shown or ""}  # type: ignore[dict-item]
+            self._save(sending_key="", sending_at=None, attempts=0, problem="",
+                       severity=worst.value, **new)  # fmt: skip
+            AlertDestination.objects.filter(pk=self.thread.destination_id).update(
+                problem="", channel_id=channel
+            )
+        for row in sent:
+            delay_s = max(0.0, (now - row.at).total_seconds())
+            metrics.alerted(self.thread.destination.name, "sent", delay_s)
+
+    def _update(self) -> None:
+        """Have the thread's message show what is so now; nothing is sent where it does."""
+        if not self.thread.ts or self.thread.key.startswith(TEST):
+            return
+        message = self._first_message()
+        shown = _hash(message)
+        if shown == self.thread.shown:
+            return
+        self._renew()
+        try:
+            self.slack.update(self.thread.channel_id, self.thread.ts, message)
+        except Gone:
+            raise
+        except Refused as error:
+            metrics.alerted(self.thread.destination.name, "update_refused")
+            log.error("alert_update_refused", thread=self.thread.pk, error=str(error))
+            self._save(problem=f"The message cannot be updated: {error}")
+        self._save(shown=shown, attempts=0)
+
+    def _first_message(self) -> Message:
+        rows = self.thread.alerts.exclude(status=Alert.Status.SKIPPED)
+        main = headline(list(rows.order_by("-at", "-pk")[:50]))
+        if self.thread.key.startswith(TEST) and main:
+            told = self.facts.told(main) or Told([], [], 0)
+            return trial(told, self.facts.mentions(main).replace("<", "").replace(">", ""))
+        return incident_message(self.facts.card(main))
+
+    def _waiting(self) -> list[Alert]:
+        """Return what is to be sent, oldest first; what may not be any more is skipped."""
+        rows = list(self.thread.alerts.filter(status__in=WAITING).order_by("at", "pk")[:BATCH])
+        off = [row.pk for row in rows if self.facts.told(row) is None]
+        if off:
+            Alert.objects.filter(pk__in=off).update(status=Alert.Status.SKIPPED)
+        return [row for row in rows if row.pk not in off]
+
+    # --- what went wrong
+
+    def _fail(self, error: SlackError) -> None:
+        """Answer a refusal: wait as told, try again later, post anew, or give up."""
+        log.info("alert_not_sent", thread=self.thread.pk, error=str(error))
+        try:
+            if isinstance(error, RateLimited):
+                self._hold(error.retry_after_s)
+            elif isinstance(error, Gone):
+                self._save(ts="", shown=self.thread.shown or "gone")
+                self._release(self._now())
+            elif isinstance(error, Refused):
+                self._bury(str(error))
+                self._leave()
+            else:
+                self._try_later(str(error))
+        except Lost:
+            log.info("alert_claim_lost", thread=self.thread.pk)
+
+    def _hold(self, seconds: float) -> None:
+        """Leave this channel alone for as long as Slack says; the others go on."""
+        until = self._now() + timedelta(seconds=seconds)
+        metrics.alerted(self.thread.destination.name, "rate_limited")
+        AlertDestination.objects.filter(pk=self.thread.destination_id).update(held_until=until)
+        self._release(until)
+
+    def _try_later(self, problem: str) -> None:
+        metrics.alerted(self.thread.destination.name, "retried")
+        oldest = self._now() - timedelta(seconds=self.timing.give_up_s)
+        if self.thread.alerts.filter(status__in=WAITING, created_at__lt=oldest).exists():
+            self._bury(f"Given up after many tries: {problem}")
+        attempts = min(self.thread.attempts + 1, 1000)
+        wait_s = min(BACKOFF_MAX_S, self.timing.backoff_s * 2.0 ** min(attempts, 12))
+        self._save(attempts=attempts, problem=problem[:500])
+        self._release(self._now() + timedelta(seconds=random.uniform(0.5, 1.0) * wait_s))
+
+    def _not_taken(self) -> None:
+        """Slack certainly has nothing of the message that was just sent."""
+        with transaction.atomic():
+            self._save(sending_key="", sending_at=None)
+            rows = Alert.objects.filter(thread=self.thread, status=Alert.Status.SENDING)
+            rows.update(status=Alert.Status.PENDING, sending_key="")
+
+    def _bury(self, problem: str) -> None:
+        """Give up what waits, for an operator to look at and send again."""
+        with transaction.atomic():
+            rows = Alert.objects.filter(thread=self.thread, status__in=WAITING)
+            count = rows.update(status=Alert.Status.DEAD, problem=problem[:500])
+            AlertDestination.objects.filter(pk=self.thread.destination_id).update(
+                problem=problem[:500]
+            )
+        for _ in range(count):
+            metrics.alerted(self.thread.destination.name, "dead")
+        log.error("alerts_dead", thread=self.thread.pk, alerts=count, problem=problem[:200])
+
+    # --- the claim
+
+    def _renew(self) -> None:
+        self._save(claimed_until=self._now() + timedelta(seconds=self.timing.lease_s))
+
+    def _save(self, **fields: Any) -> None:
+        """Store fields of the thread, if the claim still is ours. Raises Lost."""
+        rows = AlertThread.objects.filter(pk=self.thread.pk, claim=self.thread.claim)
+        if not rows.update(**fields):
+            raise Lost
+        for name, value in fields.items():
+            setattr(self.thread, name, value)
+
+    def _release(self, due_at: datetime | None) -> None:
+        self._save(due_at=due_at, claimed_until=None)
+
+    def _leave(self) -> None:
+        """Release the thread until something is due by itself, or at once if more has come."""
+        with transaction.atomic():
+            row = AlertThread.objects.select_for_update().get(pk=self.thread.pk)
+            due_at = self._next()
+            if row.alerts.filter(status__in=WAITING).exists():
+                due_at = self._now() + timedelta(seconds=COLLAPSE_S)
+            # Taking a thread sets both alike: another time says that something has happened since.
+            if row.due_at and self.thread.due_at and row.due_at < self.thread.due_at:
+                due_at = min(due_at, row.due_at) if due_at else row.due_at
+            self._release(due_at)
+
+    def _next(self) -> datetime | None:
+        """Return when an open thread must be looked at though nothing happens."""
+        thread = self.thread
+        if thread.closed_at or not thread.ts:
+            return None
+        if thread.type != AlertThread.INCIDENT:
+            return thread.ends_at
+        refresh = self._now() + timedelta(seconds=self.timing.refresh_s)
+        reminder = self._reminder_at()
+        return min(refresh, reminder) if reminder else refresh
+
+
+def _rank(severity: Severity) -> int:
+    return RANK[severity]
+
+
+def _hash(message: Message) -> str:
+    return hashlib.sha256(json.dumps(message.blocks, sort_keys=True).encode()).hexdigest()
