@@ -14,6 +14,7 @@ from fallback.api.providers import OverrideView, ProviderView, ResetView
 from fallback.api.schema import DocsView, SchemaView
 from fallback.api.status import StatusView
 from fallback.exporter import exposition
+from fallback.slack import listening
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("api/v1/decisions", DecisionView.as_view()),
@@ -27,6 +28,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/v1/transitions", TransitionView.as_view()),
     re_path(r"^api/schema/?$", SchemaView.as_view(), name="schema"),
     re_path(r"^api/docs/?$", DocsView.as_view(), name="docs"),
+    path("slack/events", listening.events),
     path("metrics", exposition),
 ]
 
