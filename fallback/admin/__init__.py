@@ -7,7 +7,8 @@
     policies    thresholds, and what counts
     routes      chains, dragged into order
     api_keys    minted, and shown once
-    incidents   incidents and transitions, read-only
+    incidents   incidents, transitions and dead letters, read-only
+    alerts      templates with their preview (slack_preview), destinations, deliveries, operators
 
 Validation lives in the models; orders are verbs of `services`. Nothing is inline in a page: one
 strict content security policy holds for the whole site.
@@ -15,9 +16,9 @@ strict content security policy holds for the whole site.
 
 from django.contrib import admin
 
-from fallback.admin import api_keys, incidents, policies, providers, routes
+from fallback.admin import alerts, api_keys, incidents, policies, providers, routes
 
-__all__ = ["api_keys", "incidents", "policies", "providers", "routes"]
+__all__ = ["alerts", "api_keys", "incidents", "policies", "providers", "routes"]
 
 admin.site.site_header = "STT control plane"
 admin.site.site_title = "STT control plane"

@@ -3,16 +3,20 @@
 from datetime import timedelta
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
+from fallback import stream
 from fallback.admin.base import HistoryAdmin, ReadOnly, link, pretty
 from fallback.admin.words import NOTHING, duration, moment, state_badge
-from fallback.models import DeadLetter, Incident, Transition
+from fallback.domain import Kind
+from fallback.errors import BreakerUnavailable
+from fallback.models import AlertThread, DeadLetter, Incident, Transition
 
 IN_INCIDENT: list[str] = [
     "when",
@@ -148,9 +152,10 @@ class IncidentAdmin(HistoryAdmin):
         "out_for",
         "last_event",
         "calls",
+        "acknowledged",
     ]
     fieldsets = [
-        (None, {"fields": ["provider", "kind", "state", "calls"]}),
+        (None, {"fields": ["provider", "kind", "state", "calls", "acknowledged"]}),
         ("When", {"fields": ["opened", "detected_after", "out_for", "closed", "last_event"]}),
         ("Why", {"fields": ["cause", "reason", "actor", "trips", "closing_cause"]}),
         ("For support", {"fields": ["key"], "classes": ["collapse"]}),
@@ -208,6 +213,14 @@ class IncidentAdmin(HistoryAdmin):
             row.saved,
         )
 
+    @admin.display(description="acknowledged by")
+    def acknowledged(self, row: Incident) -> SafeString | str:
+        threads = AlertThread.objects.filter(incident_key=row.key).exclude(acknowledged_by="")
+        thread = threads.first()
+        if thread is None:
+            return NOTHING
+        return format_html("{}, {}", thread.acknowledged_by, moment(thread.acknowledged_at))
+
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).prefetch_related("transitions")
 
@@ -221,6 +234,25 @@ class DeadLetterAdmin(HistoryAdmin):
     search_fields = ["entry_id", "problem"]
     fields = ["at", "kind", "entry_id", "problem", "deliveries", "replayed_at", "fields_json"]
     readonly_fields = ["fields_json"]
+    actions = ["replay"]  # type: ignore[assignment]  # its base has none
+
+    def has_replay_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("fallback.change_deadletter")
+
+    @admin.action(permissions=["replay"], description="Put back into the stream")
+    def replay(self, request: HttpRequest, queryset: QuerySet[DeadLetter]) -> None:
+        """Have the pump try again. What did get through is known by its id: nothing is doubled."""
+        count = 0
+        for letter in queryset.exclude(fields={}):
+            try:
+                stream.put_back(Kind(letter.kind), letter.fields)
+            except BreakerUnavailable as error:
+                messages.error(request, f"{letter.entry_id}: not done. {error}")
+                break
+            DeadLetter.objects.filter(pk=letter.pk).update(replayed_at=timezone.now())
+            count += 1
+        messages.success(request, f"{count} of {len(queryset)} put back; those without fields"
+                         " were trimmed before they were read, and cannot be.")  # fmt: skip
 
     @admin.display(description="fields")
     def fields_json(self, row: DeadLetter) -> str:

@@ -28,10 +28,15 @@ from fallback.admin.words import (
     Shown,
     moment,
     state_badge,
+    who_and_where,
 )
+from fallback.domain import BREAKER_ACTOR, EventName
 from fallback.models import Incident, Provider, Transition
 
 LAST_TRANSITIONS = 10
+LAST_ORDERS = 100
+ORDER_EVENTS = [EventName.OVERRIDE_SET, EventName.OVERRIDE_CLEARED, EventName.RESET]
+ORDER_EVENTS += [EventName.RECOVERED]  # a reset of what was out
 
 
 class LiveChangeList(ChangeList):
@@ -57,10 +62,32 @@ def shown_of(row: Provider, board: Mapping[tuple[str, str], Shown]) -> Shown | N
     return board.get((row.kind, row.slug)) or NotShown(UNREACHABLE)
 
 
+def orders_to(row: Provider) -> list[dict[str, Any]]:
+    """Return what operators told a provider's breaker, newest first."""
+    moves = Transition.objects.filter(kind=row.kind, provider=row.slug, name__in=ORDER_EVENTS)
+    people = moves.exclude(actor__in=["", BREAKER_ACTOR, "policy"]).select_related("incident")
+    found = []
+    for move in people[:LAST_ORDERS]:
+        who, where = who_and_where(move.actor)
+        found.append(
+            {
+                "at": moment(move.at),
+                "who": who,
+                "where": where,
+                "what": move.get_name_display(),
+                "after": state_badge(move.after),
+                "why": move.reason,
+                "incident": link(move.incident, f"#{move.incident_id}"),
+            }
+        )
+    return found
+
+
 @admin.register(Provider)
 class ProviderAdmin(ConfiguredAdmin):
     """What agents can be sent to."""
 
+    object_history_template = "admin/fallback/provider/history.html"
     list_display = [
         "provider",
         "live_state",
@@ -146,6 +173,14 @@ class ProviderAdmin(ConfiguredAdmin):
     ) -> HttpResponse:
         context = {**(extra_context or {}), "live": self._live(request, object_id)}
         page: HttpResponse = super().change_view(request, object_id, form_url, context)
+        return page
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        row = self.get_object(request, unquote(object_id))
+        context = {**(extra_context or {}), "orders": orders_to(row) if row else []}
+        page: HttpResponse = super().history_view(request, object_id, context)
         return page
 
     def _live(self, request: HttpRequest, object_id: str) -> dict[str, Any] | None:

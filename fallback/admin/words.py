@@ -71,6 +71,15 @@ def moment(at: datetime | None, now: datetime | None = None) -> SafeString | str
     )
 
 
+_PLACES = {"admin": "admin", "slack": "Slack", "api": "REST"}
+
+
+def who_and_where(actor: str) -> tuple[str, str]:
+    """Return whose order it was and where it was given: `slack:ana` is ana, in Slack."""
+    place, _, name = actor.partition(":")
+    return (name, _PLACES[place]) if name and place in _PLACES else (actor, NOTHING)
+
+
 @dataclass(frozen=True, slots=True)
 class Shown:
     """One breaker as `status` gives it, ready to be printed."""
