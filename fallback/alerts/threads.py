@@ -57,7 +57,7 @@ def _of_failure(event: Event, destination: AlertDestination, at: datetime) -> Al
         found.save(update_fields=["ends_at"])
         return found
     # Carried after the trip that followed it: it is part of what led there.
-    later = AlertThread.objects.filter(
+    later = AlertThread.objects.order_by("opened_at").filter(
         destination=destination, type=AlertThread.INCIDENT, subject=_subject(event),
         opened_at__gte=at, opened_at__lte=at + window,
     ).first()  # fmt: skip
