@@ -9,6 +9,7 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs
@@ -72,6 +73,10 @@ class FakeSlack:
             do_GET = do_POST  # noqa: N815 - named by http.server
 
             def _answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+                with suppress(BrokenPipeError, ConnectionResetError):  # whoever asked was killed
+                    self._write(status, body, headers)
+
+            def _write(self, status: int, body: bytes, headers: dict[str, str]) -> None:
                 self.send_response(status)
                 for name, value in {"Content-Type": "application/json", **headers}.items():
                     self.send_header(name, value)

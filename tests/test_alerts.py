@@ -368,6 +368,15 @@ def test_a_template_switched_off_is_never_sent_and_the_others_do_without_it(slac
     assert "State: closed" in shown(slack.roots()[0])
 
 
+def test_a_headline_never_says_what_is_not_so_any_more(slack, sender, clock):
+    AlertTemplate.objects.filter(event="recovered").update(enabled=False)
+    for told in recent(*outage()):
+        carry(told)
+        work(sender, clock, 5)
+
+    assert shown(slack.roots()[0]).startswith(":large_green_circle: soniox is back\n")
+
+
 def test_a_template_switched_off_while_its_alert_waits_is_not_sent(slack, sender, clock):
     carry(*recent(*outage()[:1]))
     AlertTemplate.objects.filter(event="tripped").update(enabled=False)

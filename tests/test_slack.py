@@ -157,6 +157,13 @@ def test_a_changed_body_is_refused(soniox):
     assert answer.status_code == 401
 
 
+@pytest.mark.parametrize("body", [b"\xff\xfe", b"", b"{" * 100_000, b"payload=%7B%7B"])
+def test_a_body_that_makes_no_sense_is_refused(soniox, body):
+    answer = Client().post("/slack/events", body, content_type="application/json")
+
+    assert answer.status_code in {400, 401}
+
+
 def test_without_a_signing_secret_the_endpoint_says_what_is_missing(slack, settings):
     settings.SLACK_SIGNING_SECRET = ""
 

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.widgets import AdminTextareaWidget
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import path
@@ -32,6 +34,7 @@ from fallback.models import (
 from fallback.models.alert import normalized
 
 RECENT = 10
+WIDE = forms.TextInput(attrs={"class": "vLargeTextField"})
 SAMPLE = "sample"
 
 
@@ -59,7 +62,11 @@ class WithMentions(ConfiguredAdmin):
 
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name == "mentions":
-            kwargs |= {"form_class": MentionList}
+            kwargs |= {"form_class": MentionList, "widget": WIDE}
+        if db_field.name == "title":
+            kwargs |= {"widget": WIDE}
+        if db_field.name == "body":
+            kwargs |= {"widget": AdminTextareaWidget(attrs={"rows": 9})}
         return super().formfield_for_dbfield(db_field, request, **kwargs)
 
 
@@ -267,7 +274,7 @@ class AlertDestinationAdmin(NeedsSlack, WithMentions):
 class AlertAdmin(NeedsSlack, HistoryAdmin):
     """Every alert, what became of it, and those that could not be delivered."""
 
-    list_display = ["when", "event", "provider", "destination", "state", "delay", "problem"]
+    list_display = ["when", "state", "event", "provider", "place", "delay", "problem"]
     list_display_links = ["when"]
     list_filter = ["status", "event", "destination", "provider"]
     list_select_related = ["destination"]
@@ -289,6 +296,10 @@ class AlertAdmin(NeedsSlack, HistoryAdmin):
         shape, colour = _STATES.get(Alert.Status(row.status), ("◌", "unknown"))
         words = row.get_status_display()
         return format_html('<span class="state state-{}">{} {}</span>', colour, shape, words)
+
+    @admin.display(description="to", ordering="destination__name")
+    def place(self, row: Alert) -> str:
+        return row.destination.name
 
     @admin.display(description="told after")
     def delay(self, row: Alert) -> str:

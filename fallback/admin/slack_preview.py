@@ -1,5 +1,6 @@
 """Block Kit as HTML, as Slack would show it, for the preview beside an alert template."""
 
+import re
 from typing import Any, Final
 
 from django.utils.html import escape, format_html, format_html_join
@@ -7,6 +8,7 @@ from django.utils.safestring import SafeString, mark_safe
 
 from fallback.messages.blocks import Message
 
+_MENTION: Final = re.compile(r"<(?:@|!subteam\^|!)([A-Za-z0-9]+)>")
 _EMOJI: Final = {
     "large_green_circle": "🟢",
     "red_circle": "🔴",
@@ -25,7 +27,7 @@ def html_of(message: Message) -> SafeString:
         '<div class="slack"><div class="slack-app">STT control plane <span>APP</span></div>{}'
         '<p class="slack-fallback"><b>Notification:</b> {}</p></div>',
         blocks,
-        message.text,
+        _named(message.text),
     )
 
 
@@ -35,9 +37,17 @@ def _block(block: dict[str, Any]) -> SafeString:
         buttons = format_html_join("", '<span class="slack-button{}">{}</span>', rows)
         return format_html('<div class="slack-actions">{}</div>', buttons)
     if block["type"] == "section":
-        return format_html('<p><span class="slack-mention">{}</span></p>', block["text"]["text"])
+        return format_html(
+            '<p><span class="slack-mention">{}</span></p>', _named(block["text"]["text"])
+        )
     elements = (one for section in block["elements"] for one in section["elements"])
     return format_html("<p>{}</p>", format_html_join("", "{}", ((_element(e),) for e in elements)))
+
+
+def _named(text: str) -> str:
+    """Return text with its mentions as people see them: @here, @U0ANA."""
+    shown = _MENTION.sub(r"@\1", text)
+    return shown.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 
 
 def _style(button: dict[str, Any]) -> str:

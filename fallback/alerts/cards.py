@@ -15,12 +15,21 @@ from fallback.domain import ADMITTING_STATES, BreakerView, EventName, Kind, Over
 from fallback.errors import BreakerUnavailable
 from fallback.messages import mentions
 from fallback.messages.alerts import Buttons, Card, Told, reminder
+from fallback.messages.blocks import text
 from fallback.messages.events import ASIDE, REMINDER, TEST, AlertEvent, Severity
 from fallback.messages.template import body_of, title_of
 from fallback.messages.values import duration, known_names, reasons
 from fallback.models import Alert, AlertTemplate, AlertThread, Incident, Transition
 from fallback.standing import latest
 
+_PLAIN: Final[dict[str, str]] = {
+    State.OPEN: "is out",
+    State.HALF_OPEN: "is being probed",
+    State.CLOSED: "is back",
+    State.FORCED_OPEN: "is forced open",
+    State.FORCED_CLOSED: "is forced closed",
+    State.SHADOW: "only watches (shadow)",
+}
 NOTHING_CAME: Final = "Nothing came of it: no further failure within its window."
 
 
@@ -82,7 +91,7 @@ class Facts:
 
     def card(self, alert: Alert | None) -> Card:
         """Return what the thread's first message shows now; `alert` is its headline."""
-        told = self.told(alert) if alert else None
+        told = self._plain() if self._is_stale(alert) else alert and self.told(alert)
         incident, thread = self.incident, self.thread
         is_open = incident is not None and incident.closed_at is None
         note = NOTHING_CAME if thread.type == AlertThread.FAILURE and thread.closed_at else ""
@@ -102,6 +111,16 @@ class Facts:
             url=incident_url(incident),
             buttons=self._buttons() if is_open else None,
         )
+
+    def _is_stale(self, alert: Alert | None) -> bool:
+        """Whether the breaker moved since, by an event that no alert tells here."""
+        last = self.last
+        return bool(last and alert and alert.at < last.at and alert.event_id != last.event_id)
+
+    def _plain(self) -> Told:
+        """Return a headline of the state alone: nothing that a switched off template says."""
+        title = f"{self.thread.provider} {_PLAIN.get(self.state, self.state)}"
+        return Told([text(title)], [], _ms(self.now))
 
     def _extra(self, alert: Alert) -> dict[str, str | int]:
         """Return values that the event itself does not hold."""

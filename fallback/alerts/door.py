@@ -115,7 +115,11 @@ class Slack:
         for _ in range(PAGES_MAX):
             more = {"cursor": cursor} if cursor else {}
             found = _asked(
-                self._client.conversations_list, limit=1000, exclude_archived=True, **more
+                self._client.conversations_list,
+                limit=1000,
+                exclude_archived=True,
+                types="public_channel,private_channel",
+                **more,
             )
             for row in found.get("channels") or []:
                 if row.get("name") == channel[1:]:

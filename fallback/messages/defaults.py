@@ -44,7 +44,8 @@ DEFAULTS: Final[dict[AlertEvent, Default]] = {
         "{provider} is out: new calls go elsewhere",
         "Tripped by {cause}: {reason}\n"
         "*{failures}* failures within {failure_window_s} s (threshold {failure_threshold}),"
-        " {calls} calls, {hosts} hosts: {reasons}\nLast seen in call {call} on {route} by {host}\n"
+        " calls: {calls}, hosts: {hosts}\nReasons: {reasons}\n"
+        "Last seen in call {call} on {route} by {host}\n"
         "`{code}` `{message}`",
         Severity.CRITICAL,
     ),
@@ -63,8 +64,7 @@ DEFAULTS: Final[dict[AlertEvent, Default]] = {
     AlertEvent.PROBING: Default(
         "Being probed",
         "{provider} is being probed",
-        "Its time is up: single calls decide whether it is back.\n"
-        "Calls so far: {diverted} diverted, {hurt} hurt, {saved} saved",
+        "Single calls decide whether it is back.\nTrips in a row: {trips}",
     ),
     AlertEvent.PROBE_FAILED: Default(
         "A probe failed",
@@ -76,8 +76,7 @@ DEFAULTS: Final[dict[AlertEvent, Default]] = {
     AlertEvent.RECOVERED: Default(
         "Back in service",
         "{provider} is back after {duration}",
-        "Cause: {cause}\nCalls: {diverted} diverted, {hurt} hurt, {saved} saved\n"
-        "Proven by call {call}: first transcript after {latency_ms} ms",
+        "Cause: {cause}\nProven by call {call}: first transcript after {latency_ms} ms",
     ),
     AlertEvent.OVERRIDE_SET: Default(
         "An operator's order",

@@ -18,7 +18,6 @@ from fallback.messages.alerts import ACKNOWLEDGE, AUTO, FORCE_CLOSED, FORCE_OPEN
 from fallback.slack import buttons, commands
 
 COMMAND = "/stt-status"
-BODY_MAX = 1_000_000
 
 log = structlog.get_logger(__name__)
 
@@ -47,9 +46,10 @@ def events(request: HttpRequest) -> HttpResponse:
     """Take what Slack sends: commands and pressed buttons."""
     if not settings.SLACK_SIGNING_SECRET:
         return HttpResponse("Slack is not configured: SLACK_SIGNING_SECRET is not set.", status=503)
-    if int(request.headers.get("Content-Length") or 0) > BODY_MAX:
-        return HttpResponse(status=413)
-    answer: HttpResponse = SlackRequestHandler(app()).handle(request)
+    try:
+        answer: HttpResponse = SlackRequestHandler(app()).handle(request)
+    except UnicodeDecodeError:
+        return HttpResponse("The body is no UTF-8.", status=400)
     if answer.status_code == 401:
         log.warning("slack_request_refused", why="its signature is missing, wrong or too old")
     return answer
