@@ -157,11 +157,13 @@ def test_a_changed_body_is_refused(soniox):
     assert answer.status_code == 401
 
 
-@pytest.mark.parametrize("body", [b"\xff\xfe", b"", b"{" * 100_000, b"payload=%7B%7B"])
-def test_a_body_that_makes_no_sense_is_refused(soniox, body):
+@pytest.mark.parametrize(
+    "body", [b"\xff\xfe", b"", b"[" * 100_000, b"payload=[]"], ids=["bytes", "none", "deep", "list"]
+)
+def test_a_stranger_s_body_is_not_even_read(soniox, body):
     answer = Client().post("/slack/events", body, content_type="application/json")
 
-    assert answer.status_code in {400, 401}
+    assert answer.status_code == 401
 
 
 def test_without_a_signing_secret_the_endpoint_says_what_is_missing(slack, settings):
@@ -245,6 +247,7 @@ def test_help_names_every_command(soniox):
         ("<!channel> {x}", "There is no provider"),
         ("x" * 9000, "There is no provider"),
     ],
+    ids=lambda value: value[:20],
 )
 def test_what_is_not_understood_is_answered_with_what_would_be(soniox, text, answer):
     assert answer in said(text, "U0ANA")
