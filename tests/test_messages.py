@@ -145,3 +145,10 @@ def test_a_storm_is_one_reply_that_says_how_many_there_were():
 
     assert found.count("soniox failed") == 20
     assert "and 30 more" in found
+
+
+def test_of_a_few_a_reply_tells_everything():
+    told = [alerts.Told([blocks.text(f"title {n}")], [[blocks.text(f"body {n}")]], 1) for n in "12"]
+    found = blocks.words(alerts.replies(told).blocks[0]["elements"][0]["elements"])
+
+    assert [line for line in found.split("\n") if "body" in line] == ["body 1", "body 2"]

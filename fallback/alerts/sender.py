@@ -28,7 +28,6 @@ FAILED_S: Final = 5.0
 HELD_UP_S: Final = 60.0  # a thread whose work raised something unforeseen waits this long
 UPKEEP_S: Final = 600.0
 FORGET_AT_MOST: Final = 500
-KEEP_DAYS: Final = 180
 
 log = structlog.get_logger(__name__)
 
@@ -111,5 +110,5 @@ class Sender:
         if self._now() < self._upkeep_at:
             return
         self._upkeep_at = self._now() + timedelta(seconds=UPKEEP_S)
-        keep = timedelta(days=getattr(settings, "HISTORY_DAYS", KEEP_DAYS))
+        keep = timedelta(days=settings.HISTORY_DAYS)
         outbox.forget(self._now() - keep, at_most=FORGET_AT_MOST)

@@ -29,6 +29,7 @@ from fallback.messages.blocks import (
 )
 
 REPLY_LINES_MAX: Final = 20  # alerts that one reply tells; of more it says how many
+FEW: Final = 3  # alerts of which one reply tells everything
 FORCE_S: Final = 1800  # what a button orders ends after half an hour
 
 FORCE_OPEN: Final = "stt_force_open"
@@ -100,10 +101,16 @@ def replies(told: Sequence[Told], mentions: str = "") -> Message:
     if len(told) == 1:
         lines = [_bold(told[0].title), *told[0].body]
     else:
-        lines = [[when(one.at_ms), text("  "), *one.title] for one in shown]
+        lines = [line for one in shown for line in _one_of_many(one, len(told))]
     if more > 0:
         lines.append([text(f"and {more} more since {_clock(told[REPLY_LINES_MAX].at_ms)}")])
     return Message(_fallback(mentions, lines), [*mentioning(mentions), *rich(lines)])
+
+
+def _one_of_many(one: Told, count: int) -> list[Line]:
+    """Return an alert among others: what a few say, of many only the titles."""
+    title = [when(one.at_ms), text("  "), *_bold(one.title)]
+    return [title, *one.body] if count <= FEW else [title]
 
 
 def reminder(provider: str, state: str, since_ms: int, lasted: str) -> Told:
