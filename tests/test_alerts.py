@@ -9,7 +9,7 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from fallback import alerts, history
+from fallback import alerts, history, stream
 from fallback.alerts.delivery import Timing
 from fallback.alerts.sender import Sender
 from fallback.domain import Event
@@ -471,7 +471,7 @@ def test_delivered_alerts_are_forgotten_in_time(slack, sender, clock):
 
 
 def test_what_a_provider_says_is_shown_as_text_and_mentions_nobody(slack, sender, clock):
-    hostile = "{x} <!channel> <@U1> & \u202e\x00 🔥 " + "x" * 1_000_000
+    hostile = stream.storable("{x} <!channel> <@U1> & \u202e\x07 🔥 " + "x" * 1_000_000)
     (trip,) = recent(event(1, reason=hostile))
     carry(replace(trip, evidence={**trip.evidence, "message": hostile, "code": hostile}))
     work(sender, clock)
