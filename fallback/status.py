@@ -265,6 +265,9 @@ def _breaker(view: BreakerView, policy: Policy, incidents: Mapping[str, int]) ->
 
 
 def _route(route: Route, views: Views) -> dict[str, Any]:
+    """Write one route. `position` is a step's place in the chain, 1 is the primary: with it a
+    client that hears of a change puts the chain in order again by itself."""
+    positions = {step.provider.slug: index for index, step in enumerate(route.steps, start=1)}
     return {
         "route": route.slug,
         "kind": route.kind,
@@ -275,6 +278,7 @@ def _route(route: Route, views: Views) -> dict[str, Any]:
                 "provider": step.provider.slug,
                 "settings": step.settings,
                 "languages": step.provider.languages,
+                "position": positions[step.provider.slug],
             }
             for step in order_now(route, views)
         ],

@@ -180,7 +180,9 @@ def test_a_trip_shows_in_breaker_route_verdict_and_version(board, clock):
     soniox = {one["provider"]: one for one in after["breakers"]}["soniox"]
     assert (soniox["state"], soniox["trips"], soniox["failures"]) == ("open", 1, 2)
     assert soniox["last_reasons"] == {"connection": 2}
-    assert [step["provider"] for step in after["routes"][0]["order"]] == ["deepgram", "soniox"]
+    assert [(step["provider"], step["position"]) for step in after["routes"][0]["order"]] == [
+        ("deepgram", 2), ("soniox", 1),
+    ]  # fmt: skip
     assert after["verdict"] == "degraded"
     assert after["version"] > before["version"]
     assert after["pump_lag_s"] >= 0

@@ -129,8 +129,13 @@ STATUS: Final = [
                     "fallback_enabled": True,
                     "on_mid_call_failure": "swap",
                     "order": [
-                        {"provider": "deepgram", "settings": _SETTINGS, "languages": []},
-                        {"provider": "soniox", "settings": {}, "languages": []},
+                        {
+                            "provider": "deepgram",
+                            "settings": _SETTINGS,
+                            "languages": [],
+                            "position": 2,
+                        },
+                        {"provider": "soniox", "settings": {}, "languages": [], "position": 1},
                     ],
                 }
             ],

@@ -71,6 +71,7 @@ class StatusView(ApiView):
                 provider = serializers.CharField()
                 settings = serializers.DictField()
                 languages = serializers.ListField(child=serializers.CharField())
+                position = serializers.IntegerField(help_text="In the chain: 1 is the primary.")
 
             route = serializers.CharField()
             kind = serializers.ChoiceField(choices=list(Kind))
