@@ -1,0 +1,1 @@
+"""The client's tests: real frameworks, a real control plane, and local providers."""
