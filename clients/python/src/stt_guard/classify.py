@@ -166,13 +166,13 @@ def from_close(code: int, text: str = "", provider: str = "") -> Seen:
 def _one(error: BaseException, table: Table) -> Seen:
     """Judge one exception by itself: its own code, its close code, its status, then its type."""
     provider = next((name for name, known in TABLES.items() if known is table), "")
-    status = _status(error)
+    if hasattr(error, "rcvd"):  # websockets.ConnectionClosed
+        close: Any = error.rcvd
+        return from_close(close.code, str(close.reason), provider) if close else from_close(1006)
     for name in _code_names(error):
         if name in table.codes:
             return Seen(table.codes[name], name, _retry_after_s(error))
-    close: Any = getattr(error, "rcvd", None)  # websockets.ConnectionClosed
-    if isinstance(getattr(close, "code", None), int):
-        return from_close(close.code, str(close.reason), provider)
+    status = _status(error)
     if status is not None:
         return from_status(status, provider, _retry_after_s(error))
     return Seen(_by_type(error))
