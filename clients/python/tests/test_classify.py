@@ -14,7 +14,7 @@ from stt_guard import Seen, classify
 from stt_guard.classify import TABLES, from_close, from_status
 
 
-class RefusedError(Exception):
+class ApiError(Exception):
     """An SDK's error, with whatever attributes it keeps."""
 
     def __init__(self, **values: object) -> None:
@@ -42,8 +42,8 @@ def refused(status: int, **headers: str) -> InvalidStatus:
         (EOFError(), "connection"),
         (ConnectionClosedError(Close(1011, "x"), None), "stream"),
         (ConnectionClosedError(None, None), "connection"),
-        (RefusedError(status_code=500), "server_error"),
-        (RefusedError(status=418), "unknown"),
+        (ApiError(status_code=500), "server_error"),
+        (ApiError(status=418), "unknown"),
         (ValueError("401 Unauthorized"), "unknown"),
         (None, "unknown"),
     ],
@@ -57,14 +57,14 @@ def test_a_shared_error_means(error, reason):
     [
         ("deepgram", ConnectionClosedError(Close(1011, "NET-0001"), None), "bad_request"),
         ("deepgram", ConnectionClosedError(Close(1011, "NET-0000"), None), "stream"),
-        ("deepgram", RefusedError(status_code=429, body={"err_code": "ASR_PAYMENT_REQUIRED"}), "quota"),
-        ("openai", RefusedError(status_code=429, code="insufficient_quota"), "quota"),
-        ("openai", RefusedError(status_code=429, code="rate_limit_exceeded"), "rate_limit"),
-        ("google", RefusedError(code=429, grpc_status_code=SimpleNamespace(name="INTERNAL")),
+        ("deepgram", ApiError(status_code=429, body={"err_code": "ASR_PAYMENT_REQUIRED"}), "quota"),
+        ("openai", ApiError(status_code=429, code="insufficient_quota"), "quota"),
+        ("openai", ApiError(status_code=429, code="rate_limit_exceeded"), "rate_limit"),
+        ("google", ApiError(code=429, grpc_status_code=SimpleNamespace(name="INTERNAL")),
          "server_error"),
-        ("sarvam", RefusedError(status_code=429, body={"error": {"code": "insufficient_quota_error"}}),
+        ("sarvam", ApiError(status_code=429, body={"error": {"code": "insufficient_quota_error"}}),
          "quota"),
-        ("soniox", RefusedError(status_code=408), "bad_request"),
+        ("soniox", ApiError(status_code=408), "bad_request"),
     ],
 )  # fmt: skip
 def test_a_providers_own_word_wins(provider, error, reason):
@@ -85,7 +85,7 @@ def test_a_rate_limit_says_when_to_come_back():
 
 
 def test_nothing_of_the_text_is_kept():
-    seen = classify(RefusedError(status_code=401, body={"err_code": "INVALID_AUTH"}), "deepgram")
+    seen = classify(ApiError(status_code=401, body={"err_code": "INVALID_AUTH"}), "deepgram")
 
     assert "secret" not in repr(seen)
 

@@ -133,7 +133,7 @@ def classify(error: BaseException | None, provider: str = "") -> Seen:
 
     Looks through what it was raised from, so that a library's own wrapper hides nothing.
     """
-    table = TABLES.get(provider, _NONE)
+    table = _table(provider)
     seen_before: set[int] = set()
     while error is not None and id(error) not in seen_before:
         seen_before.add(id(error))
@@ -146,7 +146,7 @@ def classify(error: BaseException | None, provider: str = "") -> Seen:
 
 def from_status(status: int, provider: str = "", retry_after_s: float | None = None) -> Seen:
     """Return what an HTTP status, or an in-band code that is one, means."""
-    own = TABLES.get(provider, _NONE).codes.get(str(status))
+    own = _table(provider).codes.get(str(status))
     reason = own or BY_STATUS.get(status)
     if reason is None:
         reason = "server_error" if 500 <= status < 600 else "unknown"
@@ -156,11 +156,16 @@ def from_status(status: int, provider: str = "", retry_after_s: float | None = N
 
 def from_close(code: int, text: str = "", provider: str = "") -> Seen:
     """Return what a WebSocket close code means, with the word that came with it."""
-    closes = TABLES.get(provider, _NONE).closes
+    closes = _table(provider).closes
     word = text.split(" ", 1)[0].rstrip(".:;,") if text else ""
     own = closes.get(f"{code}:{word}") or closes.get(str(code))
     shown = f"{code} {word}" if f"{code}:{word}" in closes else str(code)
     return Seen(own or BY_CLOSE_CODE.get(code, "connection"), shown)
+
+
+def _table(provider: str) -> Table:
+    """Return the provider's table; `deepgram-eu` is one of Deepgram's."""
+    return TABLES.get(provider) or TABLES.get(provider.partition("-")[0]) or _NONE
 
 
 def _one(error: BaseException, table: Table) -> Seen:
