@@ -12,6 +12,8 @@ from tests.control_plane import ControlPlane
 from tests.routes import ROUTES
 
 _numbers = itertools.count(1)
+MATRIX, BENCH = pytest.StashKey[str](), pytest.StashKey[str]()
+PRINTED = (MATRIX, BENCH)
 
 
 @pytest.fixture(scope="session")
@@ -54,3 +56,10 @@ async def eventually(claim: Callable[[], object], within_s: float = 5.0) -> bool
             return False
         await asyncio.sleep(0.02)
     return True
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what the run measured."""
+    for key in PRINTED:
+        if text := terminalreporter.config.stash.get(key, ""):
+            terminalreporter.write_line(text)

@@ -32,7 +32,7 @@ BY_CLOSE_CODE: Final[Mapping[int, Reason]] = {
     1003: "bad_request",
     1006: "connection",
     1007: "bad_request",
-    1008: "auth",
+    1008: "unknown",  # "policy": a key, a limit, a format; auth would trip the fleet at once
     1009: "bad_request",
     1011: "stream",
     1012: "stream",
