@@ -78,6 +78,14 @@ def test_a_wrapper_hides_nothing():
     assert classify(outer) == Seen("auth", "401")
 
 
+def test_a_timeout_within_a_connection_error_is_a_timeout():
+    outer = ApiError()
+    outer.__cause__ = TimeoutError()
+    outer.__cause__.__cause__ = asyncio.CancelledError()
+
+    assert classify(outer) == Seen("timeout")
+
+
 def test_a_rate_limit_says_when_to_come_back():
     assert classify(refused(429, **{"Retry-After": "7"})) == Seen("rate_limit", "429", 7.0)
     assert classify(refused(503, **{"Retry-After": "7"})).retry_after_s is None

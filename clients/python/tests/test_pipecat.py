@@ -4,7 +4,7 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -50,15 +50,19 @@ def chain(fakes: dict[str, FakeProvider], primary: str) -> dict[str, FakeProvide
     return dict(sorted(fakes.items(), key=lambda one: one[0] != primary))
 
 
-@pytest.fixture(params=["soniox", "deepgram"])
-def primary(request: pytest.FixtureRequest) -> str:
-    """Each of them as the primary."""
-    return str(request.param)
+def on_both(scenario: Callable[[str], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+    """Run a scenario with each provider as the primary, both at once."""
+
+    async def test() -> None:
+        await asyncio.gather(scenario("soniox"), scenario("deepgram"))
+
+    return test
 
 
 # --- what is no failure
 
 
+@on_both
 async def test_a_healthy_call_reports_its_transcript_and_its_end(primary):
     async with both() as fakes:
         call, said = local_call(*chain(fakes, primary))
@@ -74,6 +78,7 @@ async def test_a_healthy_call_reports_its_transcript_and_its_end(primary):
 
 
 @pytest.mark.parametrize("how", ["hang_up", "stop"])
+@pytest.mark.parametrize("primary", ["soniox", "deepgram"])
 async def test_a_caller_who_hangs_up_at_once_is_no_failure(primary, how):
     async with both() as fakes:
         call, said = local_call(*chain(fakes, primary))
@@ -85,6 +90,7 @@ async def test_a_caller_who_hangs_up_at_once_is_no_failure(primary, how):
         assert [one["kind"] for one in said] == ["call_end"]
 
 
+@on_both
 async def test_one_cough_that_nobody_transcribes_is_no_stall(primary):
     async with both() as fakes:
         fakes[primary].behaviour.stream, fakes[primary].behaviour.after_s = "stall", 0.0
@@ -98,6 +104,7 @@ async def test_one_cough_that_nobody_transcribes_is_no_stall(primary):
         assert failures(said) == []
 
 
+@on_both
 async def test_a_muted_caller_is_no_stall(primary):
     async with both() as fakes:
         call, said = local_call(*chain(fakes, primary))
@@ -114,6 +121,7 @@ async def test_a_muted_caller_is_no_stall(primary):
         assert failures(said) == []
 
 
+@on_both
 async def test_a_slow_provider_is_no_stall_and_its_latency_is_told(primary):
     async with both() as fakes:
         fakes[primary].behaviour.latency_s = 0.4
@@ -134,7 +142,7 @@ async def test_a_drop_that_heals_is_told_and_is_no_failure():
         call, said = local_call(*chain(fakes, "soniox"))
         async with headless(call, chain(fakes, "soniox")) as running:
             await running.started.wait()
-            for _ in range(3):
+            for _ in range(2):  # a third within 5 s each, and Pipecat gives up
                 await running.speak()
                 fakes["soniox"].kill_all()
             await running.speak()
@@ -142,13 +150,14 @@ async def test_a_drop_that_heals_is_told_and_is_no_failure():
 
         kinds = [one["kind"] for one in said]
         assert failures(said) == []
-        assert kinds.count("recovered") == 3
+        assert kinds.count("recovered") == 2
         assert len({one["id"] for one in said}) == len(said)
 
 
 # --- what a swap keeps
 
 
+@on_both
 async def test_the_callers_words_survive_a_stall_and_vad_is_not_said_twice(primary):
     async with both() as fakes:
         call, said = local_call(*chain(fakes, primary))
@@ -188,6 +197,7 @@ async def test_each_provider_gets_its_own_settings():
         assert "endpointing=300" in fakes["deepgram"].counters.paths[0]
 
 
+@on_both
 async def test_a_demoted_provider_is_disconnected_and_not_heard_again(primary):
     async with both() as fakes:
         call, _ = local_call(*chain(fakes, primary))

@@ -134,14 +134,17 @@ def classify(error: BaseException | None, provider: str = "") -> Seen:
     Looks through what it was raised from, so that a library's own wrapper hides nothing.
     """
     table = _table(provider)
-    seen_before: set[int] = set()
+    if isinstance(error, asyncio.CancelledError):  # deeper down it is how a timeout works
+        return Seen("cancelled")
+    best, seen_before = Seen(), set[int]()
     while error is not None and id(error) not in seen_before:
         seen_before.add(id(error))
         found = _one(error, table)
-        if found.reason != "unknown" or found.code:
+        if found.code or isinstance(error, OSError):  # TimeoutError is one
             return found
+        best = found if best.reason == "unknown" else best
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return Seen()
+    return best
 
 
 def from_status(status: int, provider: str = "", retry_after_s: float | None = None) -> Seen:
@@ -184,8 +187,6 @@ def _one(error: BaseException, table: Table) -> Seen:
 
 
 def _by_type(error: BaseException) -> Reason:
-    if isinstance(error, asyncio.CancelledError):
-        return "cancelled"
     if isinstance(error, TimeoutError):
         return "timeout"
     if isinstance(error, ConnectionError | OSError | EOFError | ssl.SSLError):

@@ -1,0 +1,235 @@
+"""LiveKit's own plugins against the fakes: the order, the swap, and what is reported."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+from livekit import rtc
+from livekit.agents import APIConnectionError
+from livekit.agents.stt import SpeechEventType
+from livekit.plugins import deepgram, soniox
+
+from stt_guard import Call, Step
+from stt_guard.livekit import FailoverAdapter, failover_stt, watch
+from stt_guard.words import Decision
+from tests.fakes import FakeProvider, fake_of
+
+RATE = 16_000
+FAILURES = {"init_failure", "mid_call_failure", "stall"}
+
+
+class Talk:
+    """A LiveKit call without a room: audio in, finals out."""
+
+    def __init__(self, adapter: FailoverAdapter) -> None:
+        self.adapter, self.finals = adapter, list[tuple[float, str]]()
+        self.stream = adapter.stream()
+        self.error: BaseException | None = None
+        self._reader = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        try:
+            async for event in self.stream:
+                if event.type is SpeechEventType.FINAL_TRANSCRIPT and event.alternatives[0].text:
+                    self.finals.append((time.monotonic(), event.alternatives[0].text))
+        except APIConnectionError as error:
+            self.error = error
+
+    async def speak(self, seconds: float) -> None:
+        """Send audio in real time."""
+        samples = RATE // 20
+        for _ in range(round(seconds * 20)):
+            if self._reader.done():
+                return
+            self.stream.push_frame(rtc.AudioFrame(b"\x00\x01" * samples, RATE, 1, samples))
+            await asyncio.sleep(0.05)
+
+    async def wait_for(self, tag: str, limit_s: float) -> float | None:
+        """Speak until the provider is heard; return after how many seconds."""
+        began_s = time.monotonic()
+        while time.monotonic() - began_s < limit_s and not self._reader.done():
+            await self.speak(0.1)
+            found = next((at for at, text in self.finals if tag in text and at > began_s), None)
+            if found:
+                return found - began_s
+        return None
+
+    async def close(self) -> None:
+        """End it."""
+        with contextlib.suppress(Exception):
+            await self.stream.aclose()
+        await asyncio.gather(self._reader, return_exceptions=True)
+        await self.adapter.aclose()
+
+
+@asynccontextmanager
+async def talk(
+    primary: str, fakes: dict[str, FakeProvider], **decision: Any
+) -> AsyncIterator[tuple[Talk, Call, list[dict[str, Any]]]]:
+    """Run a call in the block, the primary first."""
+    said: list[dict[str, Any]] = []
+    order = sorted(fakes, key=lambda name: name != primary)
+    settings = {"deepgram": {"model": "nova-3"}, "soniox": {}}
+    steps = tuple(Step(name, settings[name]) for name in order)
+    call = Call("call", "r", "pod", Decision(steps, "primary", "remote", **decision), said.append)
+    async with aiohttp.ClientSession() as http:
+        factories = {
+            "soniox": lambda s: soniox.STT(
+                api_key="k", base_url=f"{fakes['soniox'].url}/any", http_session=http, **s
+            ),
+            "deepgram": lambda s: deepgram.STT(
+                api_key="k",
+                base_url=f"{fakes['deepgram'].url}/v1/listen",
+                language="en-US",
+                sample_rate=RATE,
+                http_session=http,
+                **s,
+            ),
+        }
+        running = Talk(failover_stt(call, factories))
+        try:
+            yield running, call, said
+        finally:
+            await running.close()
+
+
+@asynccontextmanager
+async def both() -> AsyncIterator[dict[str, FakeProvider]]:
+    """Run both fakes."""
+    fakes = {name: fake_of(name) for name in ("soniox", "deepgram")}
+    async with fakes["soniox"].running(), fakes["deepgram"].running():
+        yield fakes
+
+
+def failures(said: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
+    """The failures among what was reported."""
+    return [(one["provider"], one["kind"], one["reason"]) for one in said
+            if one["kind"] in FAILURES]  # fmt: skip
+
+
+def other(primary: str) -> str:
+    """The standby."""
+    return "deepgram" if primary == "soniox" else "soniox"
+
+
+@pytest.fixture(params=["soniox", "deepgram"])
+def primary(request: pytest.FixtureRequest) -> str:
+    """Each of them as the primary."""
+    return str(request.param)
+
+
+async def test_a_healthy_call_reports_its_transcript_and_no_failure(primary):
+    async with both() as fakes, talk(primary, fakes) as (running, call, said):
+        assert await running.wait_for(fakes[primary].tag, 4)
+        call.end()
+
+        assert [one["kind"] for one in said] == ["first_transcript", "call_end"]
+        assert fakes[other(primary)].counters.handshakes == 0
+
+
+@pytest.mark.parametrize(
+    ("connect", "reason"),
+    [("http:401", "auth"), ("http:429", "rate_limit"), ("http:503", "server_error"),
+     ("hang", "timeout"), ("refused", "connection")],
+)  # fmt: skip
+async def test_a_refused_set_up_moves_the_call(primary, connect, reason):
+    async with both() as fakes:
+        if connect == "refused":
+            await fakes[primary].stop()
+        fakes[primary].behaviour.connect = connect
+        async with talk(primary, fakes) as (running, call, said):
+            heard_s = await running.wait_for(fakes[other(primary)].tag, 6)
+
+            assert heard_s is not None
+            assert heard_s < (4 if connect == "hang" else 2.5)
+            assert failures(said) == [(primary, "init_failure", reason)]
+            assert call.provider == other(primary)
+
+
+async def test_an_outage_in_the_middle_moves_the_call(primary):
+    async with both() as fakes, talk(primary, fakes) as (running, _, said):
+        assert await running.wait_for(fakes[primary].tag, 4)
+        fakes[primary].behaviour.connect = "http:503"
+        fakes[primary].kill_all()
+
+        assert await running.wait_for(fakes[other(primary)].tag, 4)
+        assert [one[:2] for one in failures(said)] == [(primary, "mid_call_failure")]
+
+
+async def test_a_stall_moves_the_call_with_what_was_said(primary):
+    async with both() as fakes, talk(primary, fakes) as (running, _, said):
+        assert await running.wait_for(fakes[primary].tag, 4)
+        fakes[primary].behaviour.stream, fakes[primary].behaviour.after_s = "stall", 0.0
+        await running.speak(2.1)
+        running.adapter.stalled()
+        heard_s = await running.wait_for(fakes[other(primary)].tag, 3)
+        words = [text for _, text in running.finals if fakes[other(primary)].tag in text]
+
+        assert heard_s is not None
+        assert heard_s < 1.5
+        assert len(" ".join(words).split()) >= 4  # four half seconds were said while it stalled
+        assert failures(said) == [(primary, "stall", "stall")]
+        assert not fakes[primary].open
+
+
+async def test_with_both_down_both_are_reported_once_and_the_stream_ends(primary):
+    async with both() as fakes:
+        for fake in fakes.values():
+            fake.behaviour.connect = "http:503"
+        async with talk(primary, fakes) as (running, _, said):
+            ended = []
+            running.adapter.on_end = lambda: ended.append(True)
+            await running.wait_for("nobody", 3)
+
+            assert sorted(one[:2] for one in failures(said)) == [
+                ("deepgram", "init_failure"), ("soniox", "init_failure"),
+            ]  # fmt: skip
+            assert ended
+            assert running.error is not None
+
+
+async def test_a_route_that_ends_calls_ends_it(primary):
+    end = {"on_mid_call_failure": "end"}
+    async with both() as fakes, talk(primary, fakes, **end) as (running, _, said):
+        ended = []
+        running.adapter.on_end = lambda: ended.append(True)
+        assert await running.wait_for(fakes[primary].tag, 4)
+        fakes[primary].behaviour.connect = "http:503"
+        fakes[primary].kill_all()
+
+        assert await running.wait_for(fakes[other(primary)].tag, 2) is None
+        assert ended
+        assert fakes[other(primary)].counters.handshakes == 0
+        assert len(failures(said)) == 1
+
+
+async def test_a_session_is_watched_for_stalls_silence_and_its_end():
+    handlers: dict[str, Any] = {}
+
+    class Session:
+        """Only the surface that `watch` uses; a room is needed for a real one."""
+
+        def on(self, name: str, handler: Any) -> None:
+            handlers[name] = handler
+
+        def shutdown(self, *, drain: bool) -> None:
+            handlers["shut"] = drain
+
+    async with both() as fakes, talk("soniox", fakes) as (running, call, said):
+        watch(Session(), call, running.adapter)  # type: ignore[arg-type]
+        assert await running.wait_for("sx", 4)
+        fakes["soniox"].behaviour.stream, fakes["soniox"].behaviour.after_s = "stall", 0.0
+        short = type("Event", (), {"speech_duration": 0.5})()
+        handlers["user_transcription_timeout"](short)
+        assert failures(said) == []
+        handlers["user_transcription_timeout"](type("Event", (), {"speech_duration": 2.0})())
+        assert await running.wait_for("dg", 3)
+        handlers["close"](None)
+
+        assert failures(said) == [("soniox", "stall", "stall")]
+        assert said[-1]["kind"] == "call_end"
