@@ -143,7 +143,7 @@ def classify(error: BaseException | None, provider: str = "") -> Seen:
         if found.code or isinstance(error, OSError):  # TimeoutError is one
             return found
         best = found if best.reason == "unknown" else best
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        error = error.__cause__ or error.__context__  # a suppressed one too: only types are read
     return best
 
 

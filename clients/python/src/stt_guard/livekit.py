@@ -23,7 +23,7 @@ from livekit.agents.types import NOT_GIVEN, NotGivenOr
 
 from stt_guard.call import Call
 from stt_guard.classify import classify
-from stt_guard.words import INIT_FAILURE, MID_CALL_FAILURE, STALL, Kind
+from stt_guard.words import INIT_FAILURE, MID_CALL_FAILURE, STALL, Kind, Seen
 
 ATTEMPT_S: Final = 2.5
 TAIL_S: Final = 8.0
@@ -86,6 +86,7 @@ class FailoverAdapter(FallbackAdapter):
         self._provider_of = {id(child): provider for provider, child in children.items()}
         self._watched: Watched | None = None
         self._heard: set[str] = set()
+        self._seen: dict[str, Seen] = {}
         self._is_ended = False
         self._tail: deque[rtc.AudioFrame] = deque()
         self._tail_s = 0.0
@@ -102,7 +103,7 @@ class FailoverAdapter(FallbackAdapter):
     def stalled(self) -> None:
         """Say that the caller speaks and nobody transcribes: the active provider is left."""
         if self._watched is not None and not self.call.is_over:
-            self._fail(self._watched.provider, STALL)
+            self._fail(self._watched.provider, STALL, Seen("stall"))
             self._watched.leave()
 
     def silence(self) -> None:
@@ -135,6 +136,11 @@ class FailoverAdapter(FallbackAdapter):
                 watched.inner.push_frame(frame)
             return watched
 
+        def on_error(event: Any) -> None:
+            # Read here and not where it is raised again: on its way it loses what caused it.
+            self._seen[provider] = classify(event.error, provider)
+
+        child.on("error", on_error)
         child.stream = stream
 
     def keep(self, frame: rtc.AudioFrame) -> None:
@@ -158,17 +164,14 @@ class FailoverAdapter(FallbackAdapter):
     def broke(self, provider: str, error: Exception) -> None:
         """Take a failure of the active provider."""
         if not self.call.has_failed(provider):
-            self._fail(provider, None, error)
+            kind: Kind = MID_CALL_FAILURE if provider in self._heard else INIT_FAILURE
+            self._fail(provider, kind, self._seen.get(provider) or classify(error, provider))
 
-    def _fail(self, provider: str, kind: Kind | None, error: Exception | None = None) -> None:
-        by_phase: Kind = MID_CALL_FAILURE if provider in self._heard else INIT_FAILURE
-        kind = kind or by_phase
-        if error is None:
-            self.call.failed(provider, kind)
-        else:
-            self.call.caught(provider, error, kind)
-        reason = classify(error, provider).reason if error else kind
-        log.warning("%s failed in call %s: %s %s", provider, self.call.id, kind, reason)
+    def _fail(self, provider: str, kind: Kind, seen: Seen) -> None:
+        self.call.failed(
+            provider, kind, reason=seen.reason, code=seen.code, retry_after_s=seen.retry_after_s
+        )
+        log.warning("%s failed in call %s: %s %s", provider, self.call.id, kind, seen.reason)
         if self.call.should_end(kind) or not self._remaining():
             self._is_ended = True
             if self.on_end:
