@@ -12,6 +12,7 @@ FAULTS_AT_SET_UP: Final = (
     "http:503",
     "hang",
     "immediate_close:1008",
+    "both down",
 )
 FAULTS_MID_CALL: Final = (
     "drop, heals",
@@ -56,4 +57,4 @@ CASES: Final = tuple(
     for primary in PROVIDERS
     for when, faults in (("set-up", FAULTS_AT_SET_UP), ("mid-call", FAULTS_MID_CALL))
     for fault in faults
-) + tuple(Case("both down", "set-up", primary) for primary in PROVIDERS)
+)

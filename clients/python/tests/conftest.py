@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tests.routes import ROUTES
 _numbers = itertools.count(1)
 MATRIX, BENCH = pytest.StashKey[str](), pytest.StashKey[str]()
 PRINTED = (MATRIX, BENCH)
+README = Path(__file__).resolve().parents[1] / "README.md"
 
 
 @pytest.fixture(scope="session")
@@ -56,6 +58,15 @@ async def eventually(claim: Callable[[], object], within_s: float = 5.0) -> bool
             return False
         await asyncio.sleep(0.02)
     return True
+
+
+def write_to_readme(mark: str, text: str) -> None:
+    """Keep a measured table in the README, when UPDATE_README is set."""
+    if os.environ.get("UPDATE_README"):
+        begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
+        before, _, rest = README.read_text("utf-8").partition(begin)
+        after = rest.partition(end)[2]
+        README.write_text(f"{before}{begin}\n{text}\n{end}{after}", "utf-8")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

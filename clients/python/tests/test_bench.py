@@ -9,7 +9,7 @@ import pytest
 
 from stt_guard import SttGuard
 from stt_guard.state import Picture
-from tests.conftest import BENCH
+from tests.conftest import BENCH, write_to_readme
 from tests.plane_double import PlaneDouble
 
 ROUNDS = 2_000
@@ -63,6 +63,7 @@ async def test_a_decision_and_the_verbs_cost_microseconds(request: pytest.Fixtur
         f"| memory of a call | {size:.0f} bytes | |",
     ]
     request.config.stash[BENCH] = "\n".join(rows)
+    write_to_readme("bench", "\n".join(rows))
     assert statistics.median(times_s) < 0.001
     assert statistics.median(verbs_s) < 0.00005
     assert size < 4_000

@@ -1,19 +1,14 @@
 """Every fault, both providers as primary, at set-up and mid-call, on the real Pipecat services."""
 
 import asyncio
-import os
-import re
-from pathlib import Path
 
 import pytest
 
 from tests.cases import CASES, Case
-from tests.conftest import MATRIX
+from tests.conftest import MATRIX, write_to_readme
 from tests.control_plane import ControlPlane
 from tests.matrix import Row, run_matrix, table
 
-README = Path(__file__).resolve().parents[1] / "README.md"
-MARKS = ("<!-- matrix: begin -->", "<!-- matrix: end -->")
 IDS = [case.route for case in CASES]
 
 # What must be reported of the primary first; mid-call: of Soniox, then of Deepgram.
@@ -50,14 +45,8 @@ def rows(plane: ControlPlane, request: pytest.FixtureRequest) -> dict[str, Row]:
     """Run the whole matrix once, print it, and keep it in the README when UPDATE_README is set."""
     rows = asyncio.run(run_matrix(plane))
     printed = table(rows)
-    request.config.stash.setdefault(MATRIX, printed)
-    if os.environ.get("UPDATE_README"):
-        begin, end = MARKS
-        text = README.read_text("utf-8")
-        kept = re.sub(
-            f"{begin}.*{end}", lambda _: f"{begin}\n{printed}\n{end}", text, flags=re.DOTALL
-        )
-        README.write_text(kept, "utf-8")
+    request.config.stash[MATRIX] = printed
+    write_to_readme("matrix", printed)
     return rows
 
 
