@@ -52,6 +52,35 @@ async def test_the_chain_is_known_though_the_snapshot_came_during_an_outage():
         assert (back.provider, back.mode) == ("soniox", "primary")
 
 
+async def test_an_edited_route_is_in_the_next_decision():
+    async with listening() as (double, guard):
+        swapped = double.status()["routes"]
+        for step in swapped[0]["order"]:
+            step["position"] = 3 - step["position"]
+        await double.send(
+            {"type": "change", "version": 1, "previous": 1, "breakers": [], "routes": swapped,
+             "gone": [{"kind": "stt", "provider": "soniox"}]}
+        )  # fmt: skip
+        assert await eventually(lambda: ("stt", "soniox") not in guard.picture.breakers)
+        call = await guard.call("c1")
+
+        assert (call.provider, call.mode) == ("deepgram", "primary")
+        assert "resync" not in double.asked
+
+
+async def test_a_change_from_before_the_snapshot_changes_nothing():
+    double = PlaneDouble()
+    double.version = 7
+    async with listening(double) as (_, guard):
+        out = {"provider": "soniox", "kind": "stt", "state": "open", "until": None}
+        await double.send({"type": "change", "version": 6, "previous": 5, "breakers": [out]})
+        await double.beat()
+        await asyncio.sleep(0.05)
+
+        assert (await guard.call("c1")).provider == "soniox"
+        assert guard.picture.version == 7
+
+
 async def test_a_missed_change_is_asked_for_again():
     async with listening() as (double, guard):
         await double.move("soniox", "open", is_told=False)

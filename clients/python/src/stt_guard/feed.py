@@ -19,8 +19,8 @@ CONNECT_S: Final = 5.0
 SILENCE_S: Final = 15.0  # three beats; longer than that and the socket is dead
 POLL_S: Final = 2.0
 NO_FEED_S: Final = 60.0  # how long a server that has no feed is only polled
-REFRESH_S: Final = 15.0  # routes are not in a change: the whole status is asked for this often
-RESYNC_S: Final = 0.3  # the server may hold its status for a moment; do not ask faster
+REFRESH_S: Final = 60.0  # the whole status is asked for this often, whatever changes said
+RESYNC_S: Final = 0.5  # the server holds its status for a moment, and answers 3 a second
 BACKOFF_FIRST_S: Final = 0.2
 BACKOFF_LAST_S: Final = 5.0
 MESSAGE_MAX: Final = 4 * 1024 * 1024
@@ -101,6 +101,7 @@ class Feed:
             return True
         if kind == "change":
             is_whole = self.picture.change(body)
+            self.picture.tick(body.get("at"), self.clock())
             self._heard()
             return is_whole
         if kind == "beat":

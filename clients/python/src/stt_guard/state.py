@@ -81,15 +81,22 @@ class Picture:
         return {"version": self.version, "breakers": changed, "routes": routes}
 
     def change(self, body: Mapping[str, Any]) -> bool:
-        """Take the breakers that changed; False when something was missed before it.
+        """Take what changed; False when something was missed before it.
 
-        What it brings is taken even then: a provider that is out is out.
+        What it brings is taken even then: a provider that is out is out. A change that begins and
+        ends with the version held is of the configuration, or of counts.
         """
         version, before = int(body["version"]), body.get("previous")
-        if version <= self.version:
-            return True
-        is_next = before == self.version if before is not None else version == self.version + 1
-        self.breakers.update(_breakers(body.get("breakers") or ()))
+        is_next = version == self.version + 1 if before is None else before == self.version
+        if version <= self.version and not is_next:
+            return True  # from before what is held
+        changed = dict(_breakers(body.get("breakers") or ()))
+        if "routes" in body:
+            self.routes = {str(one["route"]): _route(one) for one in body["routes"]}
+            self._told["routes"] = body["routes"]
+        self.breakers.update(changed)
+        for gone in body.get("gone") or ():
+            self.breakers.pop((str(gone["kind"]), str(gone["provider"])), None)
         self.version = version
         return is_next
 
