@@ -68,6 +68,20 @@ async def test_an_edited_route_is_in_the_next_decision():
         assert "resync" not in double.asked
 
 
+async def test_a_server_that_does_not_tell_the_chain_is_read_by_can_use():
+    async with listening() as (double, guard):
+        await double.move("soniox", "half_open")
+        body = double.status()
+        for step in body["routes"][0]["order"]:
+            del step["position"]
+        await double.send({"type": "snapshot", **body})
+        await asyncio.sleep(0.05)
+        call = await guard.call("c1", probe=False)
+        asked = await guard.call("c2")
+
+        assert (call.provider, call.mode, asked.source) == ("deepgram", "fallback", "remote")
+
+
 async def test_a_change_from_before_the_snapshot_changes_nothing():
     double = PlaneDouble()
     double.version = 7

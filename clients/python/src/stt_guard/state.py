@@ -4,8 +4,8 @@ Pure: every time is passed in, in seconds of a monotonic clock. The server's clo
 `at` of its messages, so an agent's own wall clock does not matter.
 """
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
@@ -17,7 +17,7 @@ FORCED_OPEN: Final = "forced_open"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A provider's place in a route. `position` 1 is the primary."""
+    """A provider's place in a route. `position` 1 is the primary, 0 is not told."""
 
     step: Step
     position: int
@@ -109,12 +109,14 @@ class Picture:
         self,
         route: Route,
         *,
-        can_use: Collection[str],
+        can_use: Sequence[str],
         language: str,
         now_s: float,
         source: Source,
     ) -> tuple[Decision | None, bool]:
         """Return a decision, None when no step is usable, and whether a probe may be due.
+
+        Where the server does not tell the chain's order, that of `can_use` is it.
 
         A probe is due when a better provider than the chosen one is half open, or its time is up:
         only the server gives that right, so it is worth a request.
@@ -126,6 +128,9 @@ class Picture:
         ]
         if not usable:
             return None, False
+        if not all(place.position for place in usable):
+            places = {provider: index for index, provider in enumerate(can_use, start=1)}
+            usable = [replace(one, position=places[one.step.provider]) for one in usable]
         chain = sorted(usable, key=lambda place: place.position)
         if not route.fallback_enabled:
             return self._decision(route, chain, "bypass", source), False
@@ -186,10 +191,10 @@ def _route(body: Mapping[str, Any]) -> Route:
     places = tuple(
         Place(
             Step(str(step["provider"]), dict(step.get("settings") or {})),
-            int(step.get("position") or index),
+            int(step.get("position") or 0),
             tuple(step.get("languages") or ()),
         )
-        for index, step in enumerate(body["order"], start=1)
+        for step in body["order"]
     )
     return Route(
         kind=str(body["kind"]),
