@@ -10,8 +10,10 @@ from typing import Any
 import aiohttp
 import pytest
 from livekit import rtc
-from livekit.agents import APIConnectionError
+from livekit.agents import Agent, AgentSession, APIConnectionError
 from livekit.agents.stt import SpeechEventType
+from livekit.agents.vad import VAD, VADCapabilities, VADEvent, VADEventType, VADStream
+from livekit.agents.voice.io import AudioInput
 from livekit.plugins import deepgram, soniox
 
 from stt_guard import Call, Step
@@ -208,28 +210,85 @@ async def test_a_route_that_ends_calls_ends_it(primary):
         assert len(failures(said)) == 1
 
 
-async def test_a_session_is_watched_for_stalls_silence_and_its_end():
-    handlers: dict[str, Any] = {}
+class Microphone(AudioInput):
+    """Audio that a test puts in, 50 ms at a time."""
 
-    class Session:
-        """Only the surface that `watch` uses; a room is needed for a real one."""
+    def __init__(self) -> None:
+        super().__init__(label="test")
+        self.frames: asyncio.Queue[rtc.AudioFrame] = asyncio.Queue()
 
-        def on(self, name: str, handler: Any) -> None:
-            handlers[name] = handler
+    async def __anext__(self) -> rtc.AudioFrame:
+        """Wait for the next."""
+        return await self.frames.get()
 
-        def shutdown(self, *, drain: bool) -> None:
-            handlers["shut"] = drain
+    async def play(self, seconds: float, level: int) -> None:
+        """Play one level of audio in real time."""
+        samples = RATE // 20
+        for _ in range(round(seconds * 20)):
+            audio = level.to_bytes(2, "little") * samples
+            self.frames.put_nowait(rtc.AudioFrame(audio, RATE, 1, samples))
+            await asyncio.sleep(0.05)
 
-    async with both() as fakes, talk("soniox", fakes) as (running, call, said):
-        watch(Session(), call, running.adapter)  # type: ignore[arg-type]
-        assert await running.wait_for("sx", 4)
+
+class LevelVad(VAD):
+    """Takes everything that is not zero for speech."""
+
+    def __init__(self) -> None:
+        super().__init__(capabilities=VADCapabilities(update_interval=0.05))
+
+    def stream(self) -> VADStream:
+        """Return a stream."""
+        return LevelStream(self)
+
+
+class LevelStream(VADStream):
+    """Tells of speech by its level."""
+
+    async def _main_task(self) -> None:
+        spoken_s, now_s, index = 0.0, 0.0, 0
+        async for frame in self._input_ch:
+            if not isinstance(frame, rtc.AudioFrame):
+                continue
+            now_s, index = now_s + frame.duration, index + len(frame.data)
+            is_loud = any(bytes(frame.data[:2]))
+            kinds = [VADEventType.INFERENCE_DONE]
+            if is_loud and not spoken_s:
+                kinds.append(VADEventType.START_OF_SPEECH)
+            if not is_loud and spoken_s:
+                kinds.append(VADEventType.END_OF_SPEECH)
+            duration_s = spoken_s
+            spoken_s = spoken_s + frame.duration if is_loud else 0.0
+            for kind in kinds:
+                self._event_ch.send_nowait(
+                    VADEvent(
+                        type=kind, samples_index=index, timestamp=now_s, silence_duration=0.0,
+                        speech_duration=duration_s, frames=[frame], probability=float(is_loud),
+                        speaking=is_loud,
+                    )
+                )  # fmt: skip
+
+
+async def test_in_a_real_session_a_stall_moves_the_call_and_its_end_is_told():
+    async with both() as fakes, talk("soniox", fakes) as (unused, call, said):
+        await unused.close()
+        microphone, finals = Microphone(), []
+        session = AgentSession(stt=unused.adapter, vad=LevelVad(), transcription_timeout=1.0)
+        session.on("user_input_transcribed", lambda event: finals.append(event.transcript))
+        watch(session, call, unused.adapter)
+        session.input.audio = microphone
+        await session.start(Agent(instructions=""))
+        await microphone.play(1.2, 1)
+        await microphone.play(0.6, 0)
+        heard = list(finals)
         fakes["soniox"].behaviour.stream, fakes["soniox"].behaviour.after_s = "stall", 0.0
-        short = type("Event", (), {"speech_duration": 0.5})()
-        handlers["user_transcription_timeout"](short)
-        assert failures(said) == []
-        handlers["user_transcription_timeout"](type("Event", (), {"speech_duration": 2.0})())
-        assert await running.wait_for("dg", 3)
-        handlers["close"](None)
+        await microphone.play(1.6, 1)
+        for _ in range(40):
+            if any("dg" in text for text in finals):
+                break
+            await microphone.play(0.1, 0)
+        await session.aclose()
 
+        assert any("sx" in text for text in heard)
+        assert any("dg" in text for text in finals)
         assert failures(said) == [("soniox", "stall", "stall")]
         assert said[-1]["kind"] == "call_end"
