@@ -151,6 +151,7 @@ async def test_a_refused_set_up_moves_the_call(primary, connect, reason):
             assert heard_s < (4 if connect == "hang" else 2.5)
             assert failures(said) == [(primary, "init_failure", reason)]
             assert call.provider == other(primary)
+            assert fakes[primary].counters.handshakes == (connect != "refused")  # no shadow of it
 
 
 async def test_an_outage_in_the_middle_moves_the_call(primary):

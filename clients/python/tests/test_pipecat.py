@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pipecat.frames.frames import STTMuteFrame
+from pipecat.frames.frames import STTMuteFrame, TranscriptionFrame
 
 from stt_guard import Call, Step
 from stt_guard.pipecat import FailoverSTT
@@ -208,6 +208,8 @@ async def test_a_demoted_provider_is_disconnected_and_not_heard_again(primary):
             fakes[primary].behaviour.stream = "stall"
             swapped = await running.wait_for(fakes[standby].tag, time.monotonic(), 9)
             fakes[primary].behaviour.stream = "ok"
+            demoted = running.stt.services[0]
+            await demoted.push_frame(TranscriptionFrame(fakes[primary].tag, "", ""))
             await running.speak()
             await running.speak()
             await asyncio.sleep(0.5)
