@@ -47,7 +47,7 @@ class StallWatch:
     def stopped(self, now_s: float) -> None:
         """The caller stopped. `now_s` and that of `started` are of speech, not of its detection."""
         began_s, self._began_s = self._began_s, None
-        if began_s is None or self._is_answered or self.is_muted:
+        if began_s is None or self._is_answered:
             return
         self._count += 1
         self._spoken_s += max(0.0, now_s - began_s)
