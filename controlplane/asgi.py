@@ -1,6 +1,6 @@
 """The one door for uvicorn: HTTP to Django, WebSockets to the consumers in fallback/urls.py.
 
-Origins are checked where a cookie is what lets a client in; API-key clients send none.
+Who may open a socket, and from which origin, is decided in fallback/live/door.py.
 """
 
 import os

@@ -34,6 +34,7 @@ After a transition
     history/     events into rows and incidents, exactly once, in any order
     alerts/      which events deserve an alert, to whom; delivered once, through an outbox
     pump         WHERE EVENTS GO: the HANDLERS tuple
+    live/        WHAT PEOPLE AND AGENTS SEE LIVE: the feed, and the dashboard it keeps true
 
 The surfaces: parse, call one verb, render
     api/         REST; slack/ /stt-status and the buttons

@@ -102,6 +102,24 @@ def claim_stale(kind: Kind, consumer: str, *, idle_ms: int, count: int) -> list[
     return trimmed + (owed(kind, consumer, count=count) if reply[1] else [])
 
 
+def newest(kind: Kind) -> str:
+    """Return the id of the newest entry, `0-0` when there is none: where `follow` can begin."""
+    rows = _call(kind, lambda redis, key: redis.xrevrange(key, count=1))
+    return str(rows[0][0].decode()) if rows else "0-0"
+
+
+def follow(kind: Kind, after: str, *, count: int, block_ms: int = 0) -> list[Entry]:
+    """Return entries written after one, oldest first, whoever else reads them; wait up to
+    `block_ms` for the first, 0 does not wait. Nothing is acknowledged: this is for showing."""
+    reply = _call(
+        kind,
+        lambda redis, key: redis.xread({key: after}, count=count, block=block_ms or None),
+    )
+    return [
+        _entry(kind, entry_id, fields) for _, entries in reply or () for entry_id, fields in entries
+    ]
+
+
 def acknowledge(kind: Kind, entry_ids: Sequence[str]) -> None:
     """Tell the group that these entries are done with."""
     if entry_ids:

@@ -14,6 +14,7 @@ from fallback.api.providers import OverrideView, ProviderView, ResetView
 from fallback.api.schema import DocsView, SchemaView
 from fallback.api.status import StatusView
 from fallback.exporter import exposition
+from fallback.live.consumer import StatusConsumer
 from fallback.slack import listening
 
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -32,4 +33,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("metrics", exposition),
 ]
 
-websocket_urlpatterns: list[Any] = []
+websocket_urlpatterns: list[Any] = [
+    path("ws/v1/status", StatusConsumer.as_asgi())  # type: ignore[arg-type] # ASGI, not a view
+]
