@@ -24,6 +24,7 @@ The doors to Redis and the database
 
 Verbs and reads
     services     every verb an agent or an operator has; what happens while Redis is away
+    orders       the five orders, as people give them
     standin      what a process decides with meanwhile
     standing     operators' orders that outlive Redis's data
     changes      what a change of the configuration sets off

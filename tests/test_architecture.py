@@ -12,7 +12,7 @@ LAYERS = """
 apps urls management templatetags
 api slack admin pump checks health drill
 live alerts history exporter
-changes
+changes orders
 services
 status backtest
 standin standing

@@ -1,116 +1,24 @@
-"""The five orders to a breaker, and the page that asks for a reason and an end before."""
+"""The page that asks for a reason and an end before an order is given to a breaker."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.core.exceptions import PermissionDenied
+from django.forms import Media
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.utils.http import url_has_allowed_host_and_scheme
 
-from fallback import catalog, services, status
+from fallback import catalog, orders, status
 from fallback.admin.base import CSS, admin_url
 from fallback.admin.words import Shown
 from fallback.domain import ADMITTING_STATES, Kind, State
 from fallback.errors import FallbackError
 from fallback.models import Provider
-
-UNTIL_CLEARED = "cleared"
-ENDS = [
-    ("900", "15 minutes"),
-    ("1800", "30 minutes"),
-    ("3600", "1 hour"),
-    ("7200", "2 hours"),
-    ("28800", "8 hours"),
-    ("86400", "24 hours"),
-    (UNTIL_CLEARED, "until cleared — nobody will be reminded"),
-]
-PERMISSION = "fallback.override_breaker"
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """One order: what it is called, and what it does to calls. `state` None: no override."""
-
-    verb: str
-    label: str
-    effect: str
-    danger: str = ""
-    state: State | None = None
-    has_end: bool = False
-
-
-ORDERS = {
-    order.verb: order
-    for order in (
-        Order(
-            "force-open",
-            "Force open",
-            "New calls go to the next provider of their chain, whatever this one reports.",
-            "Every new call leaves this provider at once. Calls that have begun on it stay.",
-            State.FORCED_OPEN,
-            has_end=True,
-        ),
-        Order(
-            "force-closed",
-            "Force closed",
-            "New calls go to this provider, however often it fails.",
-            "Nothing protects calls from this provider until it ends: an outage will be heard.",
-            State.FORCED_CLOSED,
-            has_end=True,
-        ),
-        Order(
-            "shadow",
-            "Shadow",
-            "Failures are counted and told, and no call is diverted.",
-            "Nothing protects calls from this provider until it ends: an outage will be heard.",
-            State.SHADOW,
-            has_end=True,
-        ),
-        Order(
-            "auto",
-            "Back to automatic",
-            "The override ends, and the breaker obeys its policy again.",
-        ),
-        Order(
-            "reset",
-            "Reset",
-            "Closed again with nothing counted, and any override ended: calls return to this"
-            " provider at once, with no probe.",
-        ),
-    )
-}
-
-
-class OrderForm(forms.Form):
-    """A reason, and an end where the order has one."""
-
-    reason = forms.CharField(
-        max_length=300,
-        widget=forms.TextInput(attrs={"class": "vLargeTextField", "autofocus": True}),
-        help_text="Why, in a few words: it is shown in Slack, on the dashboard and in the history.",
-    )
-    end = forms.ChoiceField(
-        choices=ENDS,
-        initial="1800",
-        label="Ends after",
-        help_text="Then the breaker obeys its policy again, by itself.",
-    )
-
-    def __init__(self, *args: Any, has_end: bool, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if not has_end:
-            del self.fields["end"]
-
-    def for_s(self) -> int | None:
-        """Return the seconds it holds, None until cleared."""
-        end = self.cleaned_data.get("end", UNTIL_CLEARED)
-        return None if end == UNTIL_CLEARED else int(end)
+from fallback.orders import ENDS, ORDERS, PERMISSION, Order, OrderForm
 
 
 def order_action(order: Order) -> Any:
@@ -160,18 +68,10 @@ def _give(request: HttpRequest, order: Order, provider: Provider, form: OrderFor
     kind, slug, reason = Kind(provider.kind), provider.slug, form.cleaned_data["reason"]
     by = f"admin:{request.user.get_username()}"
     try:
-        if order.state is not None:
-            services.set_override(
-                kind, slug, state=order.state, reason=reason, for_s=form.for_s(), by=by
-            )
-        elif order.verb == "reset":
-            services.reset_breaker(kind, slug, reason=reason, by=by)
-        else:
-            services.clear_override(kind, slug, reason=reason, by=by)
+        orders.give(order, kind, slug, reason=reason, for_s=form.for_s(), by=by)
     except FallbackError as error:
         messages.error(request, f"{order.label}, {slug}: not done. {error}")
         return
-    status.expire()  # the next page must show it
     end = f", {dict(ENDS)[form.cleaned_data['end']]}" if order.has_end else ""
     _log(request, provider, f"{order.label}{end}: {reason}")
     messages.success(request, f"{order.label}, {slug}: done{end}.")
@@ -205,7 +105,7 @@ def _page(
         ],
         "consequences": consequences(order, providers),
         "next": request.POST.get("next") or request.GET.get("next") or "",
-        "media": forms.Media(css=CSS),
+        "media": Media(css=CSS),
         "now": timezone.now(),
     }
     return TemplateResponse(request, "admin/fallback/provider/order.html", context)
