@@ -28,6 +28,7 @@ Verbs and reads
     standin      what a process decides with meanwhile
     standing     operators' orders that outlive Redis's data
     changes      what a change of the configuration sets off
+    stats/       calls, failures and latencies per minute
     status       everything as it is now, one value for all readers
     metrics      what is counted; exporter: what is read when Prometheus asks
 

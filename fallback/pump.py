@@ -23,6 +23,7 @@ from django.db import transaction as database
 from django.utils import timezone
 
 from fallback import alerts, breaker, catalog, history, metrics, services, stream
+from fallback import breaker, catalog, history, metrics, services, stats, stream
 from fallback.domain import Event, EventName, Kind, Snapshot
 from fallback.errors import BreakerUnavailable
 from fallback.models import DeadLetter
@@ -39,6 +40,7 @@ STALE_MS: Final = 30_000  # given to a pump this long ago and not acknowledged: 
 DELIVERIES_MAX: Final = 5  # an entry that fails more often is put aside
 TICK_S: Final = 1.0
 UPKEEP_S: Final = 60.0
+ROLL_UP_S: Final = 5.0
 LAGGING_MS: Final = 10_000
 LAGGING_EVERY_MS: Final = 5 * 60_000
 SETTLED_MS: Final = 500  # a snapshot's own events are written within this time of it
@@ -65,6 +67,8 @@ class Pump:
         self._stale_ms = stale_ms
         self._tick = _Every(TICK_S, clock)
         self._upkeep = _Every(UPKEEP_S, clock)
+        self._roll_up = _Every(ROLL_UP_S, clock)
+        self._stats = stats.RollUp()
         self._seen: dict[Kind, Snapshot] = {}
 
     def run(self, stop: threading.Event) -> None:
@@ -97,6 +101,8 @@ class Pump:
         if not done and block_ms:
             waited = stream.read(Kind.STT, self.consumer, count=self._batch, block_ms=block_ms)
             done = self._carry(Kind.STT, waited)
+        if self._roll_up.is_due():
+            self._stats.run()
         if self._upkeep.is_due():
             self._keep_up()
         return done
@@ -190,6 +196,7 @@ class Pump:
         """Forget what is old. Any number of pumps may do it at once."""
         keep = timedelta(days=settings.HISTORY_DAYS)
         count = history.forget(timezone.now() - keep, at_most=FORGET_AT_MOST)
+        count += stats.forget(timezone.now(), at_most=FORGET_AT_MOST)
         if count:
             log.info("history_forgotten", rows=count)
         for kind in Kind:

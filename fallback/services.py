@@ -13,7 +13,7 @@ import structlog
 from django.db import DatabaseError, connections
 from django.utils import timezone
 
-from fallback import breaker, catalog, decision, metrics
+from fallback import breaker, catalog, decision, metrics, stats
 from fallback.catalog import Catalog
 from fallback.domain import (
     FAILURE_KINDS,
@@ -72,6 +72,7 @@ def make_decision(question: Question) -> Decision:
     began = time.perf_counter()
     made = _decide(question, catalog.current())
     metrics.decided(made.route.slug, made.provider, made.mode, time.perf_counter() - began)
+    stats.decided(made.route.kind, made.provider)
     _count_diverted(made)
     _tell_disabled_steps(made)
     return made
@@ -145,6 +146,7 @@ def _count_diverted(made: Decision) -> None:
             return
         if line.verdict in AWAY:
             metrics.diverted(line.provider)
+            stats.diverted(made.route.kind, line.provider)
             return
 
 
@@ -195,6 +197,7 @@ def report_outcomes(outcomes: Sequence[Outcome]) -> tuple[list[Result], int]:
         version = max(version, *(recorded.version for recorded in taken))
         for (index, outcome, route), recorded in zip(reports, taken, strict=True):
             results[index] = _result(outcome, route, recorded)
+            stats.seen(kind, outcome, recorded)
     return [results[index] for index in sorted(results)], version or _stand_in.version
 
 

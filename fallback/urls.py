@@ -12,6 +12,7 @@ from fallback.api.history import CallView, IncidentView, TransitionView
 from fallback.api.outcomes import OutcomeView
 from fallback.api.providers import OverrideView, ProviderView, ResetView
 from fallback.api.schema import DocsView, SchemaView
+from fallback.api.stats import StatsView
 from fallback.api.status import StatusView
 from fallback.exporter import exposition
 from fallback.live.consumer import StatusConsumer
@@ -27,6 +28,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/v1/calls/<path:call_id>", CallView.as_view()),
     path("api/v1/incidents", IncidentView.as_view()),
     path("api/v1/transitions", TransitionView.as_view()),
+    path("api/v1/stats", StatsView.as_view()),
     re_path(r"^api/schema/?$", SchemaView.as_view(), name="schema"),
     re_path(r"^api/docs/?$", DocsView.as_view(), name="docs"),
     path("slack/events", listening.events),

@@ -15,7 +15,7 @@ live alerts history exporter
 changes orders
 services
 status backtest
-standin standing
+standin standing stats
 keys
 catalog
 stream
@@ -30,7 +30,7 @@ CORE = {"domain", "errors", "machine", "decision", "messages"}
 FRAMEWORKS = {
     "django", "redis", "django_redis", "rest_framework", "channels", "slack_bolt", "slack_sdk",
 }  # fmt: skip
-DOORS_TO_REDIS = {"breaker", "stream", "health"}
+DOORS_TO_REDIS = {"breaker", "stream", "stats", "health"}
 
 
 def modules() -> list[tuple[str, Path]]:

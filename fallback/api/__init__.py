@@ -8,6 +8,7 @@ view accepts and answers is nested in it, so that a schema sits beside the code 
     status          GET status                  everything as it is now
     providers       providers/{slug}            one breaker; override and reset
     history         calls, incidents, transitions
+    stats           GET stats                   calls, failures and latencies over time
 
     base            ApiView: the order of things for every request
     parsing         a body -> checked values, or what is wrong and what would be right

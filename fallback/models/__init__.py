@@ -11,6 +11,7 @@ from fallback.models.configured import Configured
 from fallback.models.idempotency import IdempotentRequest
 from fallback.models.incident import Incident, Transition
 from fallback.models.outbox import Alert, AlertThread
+from fallback.models.minute import ProviderMinute
 from fallback.models.policy import Policy, PolicyReason, rules_of
 from fallback.models.provider import Provider
 from fallback.models.revision import ConfigRevision
@@ -31,6 +32,7 @@ __all__ = [
     "PolicyReason",
     "Position",
     "Provider",
+    "ProviderMinute",
     "Role",
     "Route",
     "RouteStep",
