@@ -16,6 +16,7 @@ from fallback.api.stats import StatsView
 from fallback.api.status import StatusView
 from fallback.exporter import exposition
 from fallback.live.consumer import StatusConsumer
+from fallback.live.page import dashboard, give_order
 from fallback.slack import listening
 
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -33,6 +34,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     re_path(r"^api/docs/?$", DocsView.as_view(), name="docs"),
     path("slack/events", listening.events),
     path("metrics", exposition),
+    path("", dashboard, name="dashboard"),
+    path("orders", give_order, name="give_order"),
 ]
 
 websocket_urlpatterns: list[Any] = [

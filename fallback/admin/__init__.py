@@ -22,4 +22,5 @@ __all__ = ["alerts", "api_keys", "incidents", "policies", "providers", "routes"]
 
 admin.site.site_header = "STT control plane"
 admin.site.site_title = "STT control plane"
+admin.site.site_url = None  # the dashboard has a link of its own beside it
 admin.site.index_title = "What is out, and who decides"

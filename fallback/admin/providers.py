@@ -13,14 +13,7 @@ from django.urls import path
 from django.utils.html import format_html_join
 
 from fallback.admin.base import ConfiguredAdmin, LanguageTags, admin_url, link
-from fallback.admin.overrides import (
-    ORDERS,
-    PERMISSION,
-    board_now,
-    order_action,
-    order_url,
-    order_view,
-)
+from fallback.admin.overrides import board_now, order_action, order_url, order_view
 from fallback.admin.words import (
     NOTHING,
     UNREACHABLE,
@@ -32,6 +25,7 @@ from fallback.admin.words import (
 )
 from fallback.domain import BREAKER_ACTOR, EventName
 from fallback.models import Incident, Provider, Transition
+from fallback.orders import ORDERS, PERMISSION
 
 LAST_TRANSITIONS = 10
 LAST_ORDERS = 100

@@ -8,4 +8,8 @@ client. A push is a hint, the snapshot is the truth: whoever missed something ge
     hub        who listens in this process, and how each is written to without waiting for any
     door       who may listen: an API key, or a member of staff from our own pages
     consumer   one client's socket (Channels)
+
+    page       the dashboard's first paint, and the orders given from it
+    words      how it says things
+    timeline   transitions into spans of states
 """
