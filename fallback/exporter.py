@@ -1,7 +1,10 @@
 """WHERE PROMETHEUS READS: `/metrics`, and the state of each breaker at that moment.
 
 Open to whoever can reach the port, as exporters are; with METRICS_TOKEN set it takes that token
-as `Authorization: Bearer`. Every process reports the same fleet-wide gauge: `max by (provider)`.
+as `Authorization: Bearer`. Every process reports the same fleet-wide gauges: `max by (provider)`.
+
+Transitions and alerts are counted by the pump that carried them, so a pump opens a port of its own
+(`serve`): one counter in two processes' answers would be added up as two.
 """
 
 import hmac
@@ -10,6 +13,7 @@ import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotInTime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
 import structlog
@@ -43,13 +47,17 @@ def exposition(request: HttpRequest) -> HttpResponse:
 
 
 def _may_read(request: HttpRequest) -> bool:
+    return _is_token(request.headers.get("Authorization", ""))
+
+
+def _is_token(sent: str) -> bool:
     token = settings.METRICS_TOKEN
-    sent = request.headers.get("Authorization", "")
     return not token or hmac.compare_digest(sent.encode(), f"Bearer {token}".encode())
 
 
 class BreakerCollector(Collector):
-    """`stt_breaker_state{provider,state}`: 1 for the current state, 0 for the others.
+    """`stt_breaker_state{provider,state}`: 1 for the current state, 0 for the others; and
+    `stt_event_lag_seconds`, how far the pumps are behind, alive or not.
 
     Only while Redis answers: a gauge from the last known state would look like the truth. Slugs
     are unique within a kind; those of other kinds than `stt` carry it, as in `openai (tts)`.
@@ -63,26 +71,29 @@ class BreakerCollector(Collector):
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         """Name the gauge without looking: registering must not reach for Redis."""
-        return [_gauge()]
+        return [_gauge(), _lag_gauge()]
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """Read the status, at most `FRESH_S` old, waiting `BUDGET_S` at most."""
-        gauge = _gauge()
-        for breaker in self._breakers():
+        gauge, lag = _gauge(), _lag_gauge()
+        body = self._body()
+        if body.get("pump_lag_s") is not None:
+            lag.add_metric([], body["pump_lag_s"])
+        for breaker in body.get("breakers", ()):
             provider, kind = breaker["provider"], breaker["kind"]
             provider += "" if kind == Kind.STT else f" ({kind})"
             for state in State:
                 gauge.add_metric([provider, state], float(breaker["state"] == state))
-        return [gauge]
+        return [gauge, lag]
 
-    def _breakers(self) -> Iterable[Mapping[str, Any]]:
+    def _body(self) -> Mapping[str, Any]:
         try:
             body = self._look().result(timeout=BUDGET_S)
         except NotInTime:
             metrics.degraded("metrics")
             log.warning("metrics without breaker states: no answer in time")
-            return []
-        return [] if body["degraded"] else body["breakers"]
+            return {}
+        return {} if body["degraded"] else body
 
     def _look(self) -> Future[Mapping[str, Any]]:
         with self._lock:
@@ -106,4 +117,50 @@ def _gauge() -> GaugeMetricFamily:
     )
 
 
+def _lag_gauge() -> GaugeMetricFamily:
+    return GaugeMetricFamily(
+        "stt_event_lag_seconds", "Age of the oldest event that no pump has carried yet."
+    )
+
+
 REGISTRY.register(BreakerCollector())
+
+
+class _Scrape(BaseHTTPRequestHandler):
+    """`GET /metrics` of a process that serves nothing else, with the same token."""
+
+    timeout = 5.0  # a scraper that says nothing keeps no thread
+
+    def do_GET(self) -> None:
+        """Answer with the metrics, 401 or 404."""
+        if self.path.partition("?")[0] != "/metrics":
+            self._answer(404, b"")
+        elif not _is_token(self.headers.get("Authorization", "")):
+            self._answer(401, b"")
+        else:
+            self._answer(200, generate_latest(REGISTRY))
+
+    def _answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", CONTENT_TYPE_LATEST)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing: a scrape is no news."""
+
+
+def serve(host: str, port: int) -> ThreadingHTTPServer | None:
+    """Serve this process's metrics on a port of its own, from a daemon thread.
+
+    None, with a warning, where the port cannot be had: the work goes on unmeasured.
+    """
+    try:
+        server = ThreadingHTTPServer((host, port), _Scrape)
+    except OSError as error:
+        log.warning("metrics_port_not_opened", host=host, port=port, error=str(error))
+        return None
+    threading.Thread(target=server.serve_forever, name="scrape", daemon=True).start()
+    log.info("metrics_served", host=host, port=server.server_port)
+    return server

@@ -40,9 +40,6 @@ alerts_total: Final = Counter(
 alert_delay_seconds: Final = Histogram(
     "stt_alert_delay_seconds", "From an event to its alert's delivery.", buckets=DELAY_BUCKETS_S
 )
-event_lag_seconds: Final = Gauge(
-    "stt_event_lag_seconds", "Age of the oldest event that no pump has carried yet."
-)
 feed_clients: Final = Gauge("stt_feed_clients", "Clients connected to the live feed.")
 degraded_total: Final = Counter(
     "stt_degraded_total", "Times that something was done in its lesser way, by what.", ["what"]
@@ -100,11 +97,6 @@ def alerted(destination: str, status: str, delay_s: float | None = None) -> None
     alerts_total.labels(destination, status).inc()
     if delay_s is not None:
         alert_delay_seconds.observe(delay_s)
-
-
-def lagging(seconds: float) -> None:
-    """Say how old the oldest event is that no pump has carried yet."""
-    event_lag_seconds.set(seconds)
 
 
 def degraded(what: str) -> None:

@@ -168,16 +168,13 @@ class Pump:
 
     def _tick_all(self) -> None:
         held = catalog.current()
-        lags_ms = []
         for kind in Kind:
             lag = stream.lag(kind)
-            lags_ms.append(lag.age_ms)
             if lag.age_ms > LAGGING_MS:
                 _say_lagging(kind, lag)
             providers = sorted(slug for of_kind, slug in held.providers if of_kind == kind)
             if providers:
                 self._tick_kind(kind, providers, lag=lag, revision=held.revision)
-        metrics.lagging(max(lags_ms) / 1000)
 
     def _tick_kind(
         self, kind: Kind, providers: Sequence[str], *, lag: stream.Lag, revision: int

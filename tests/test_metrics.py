@@ -1,8 +1,10 @@
 """What is counted, under which labels, and what a scrape costs."""
 
+import socket
 import threading
 import time
 
+import httpx
 import pytest
 from django.test import Client
 from prometheus_client import REGISTRY
@@ -55,7 +57,7 @@ def collector():
 
 def states(collector) -> dict[tuple[str, str], float]:
     """Return what the collector says, by provider and state."""
-    (gauge,) = collector.collect()
+    gauge, _ = collector.collect()
     return {
         (sample.labels["provider"], sample.labels["state"]): sample.value
         for sample in gauge.samples
@@ -181,3 +183,41 @@ def test_with_a_token_only_its_holder_reads(settings):
     assert read(authorization="Bearer wrong") == 401
     assert read(authorization="Bearer s3crét") == 401
     assert read(authorization="Bearer s3cret") == 200
+
+
+@pytest.mark.django_db(transaction=True)
+def test_how_far_the_pumps_are_behind_is_read_at_each_scrape_pump_or_no_pump(collector):
+    make_route()
+    api().report(*(outcome(call_id=call, reason="connection") for call in ("CA1", "CA2")))
+    time.sleep(0.05)
+    status.expire()
+    status._board._known.lag_at_s = float("-inf")
+
+    [_, lag] = collector.collect()
+
+    assert lag.samples[0].value >= 0.05
+
+
+def test_a_pump_serves_its_own_counts_on_a_port_with_the_same_token(settings):
+    settings.METRICS_TOKEN = "s3cret"
+    server = exporter.serve("127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.server_port}"
+
+    def read(path: str, **headers: str) -> httpx.Response:
+        return httpx.get(f"{url}{path}", headers=headers, trust_env=False)
+
+    try:
+        assert read("/metrics").status_code == 401
+        assert read("/else", authorization="Bearer s3cret").status_code == 404
+        assert "stt_transitions_total" in read("/metrics", authorization="Bearer s3cret").text
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_port_that_is_taken_stops_no_pump():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+
+        assert exporter.serve("127.0.0.1", taken.getsockname()[1]) is None

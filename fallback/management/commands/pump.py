@@ -7,10 +7,11 @@ import threading
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 
 from fallback import alerts
 from fallback.alerts.sender import Sender
+from fallback import exporter
 from fallback.pump import Pump
 
 # A turn that hangs on a dead host is left: what it did is stored, or will be done again.
@@ -29,7 +30,19 @@ class Command(BaseCommand):
             help="This pump among the others; one that comes back by its name goes on at once.",
         )
 
-    def handle(self, *_args: Any, name: str, **_options: Any) -> None:
+        parser.add_argument(
+            "--metrics",
+            metavar="[HOST:]PORT",
+            default="",
+            help="Serve this pump's /metrics there: transitions and alerts are counted here.",
+        )
+
+    def handle(self, *_args: Any, name: str, metrics: str, **_options: Any) -> None:
+        if metrics:
+            host, _, port = metrics.rpartition(":")
+            if not port.isdecimal() or not 0 < int(port) < 65_536:
+                raise CommandError(f"--metrics {metrics}: expected a port, or host:port")
+            exporter.serve(host, int(port))
         stop = threading.Event()
 
         def leave(*_: Any) -> None:

@@ -139,7 +139,10 @@ def start_services(supervisor: Supervisor, *, host: str, port: int, url: str) ->
     ]
     uvicorn += ["--lifespan", "off", "--proxy-headers", "--no-access-log"]
     uvicorn += ["--timeout-graceful-shutdown", str(DRAIN_S), "--ws-ping-interval", "20"]
-    for name, arguments in {"web": uvicorn, "pump": ["manage.py", "pump"]}.items():
+    pump = ["manage.py", "pump"]
+    if port < 65_535:  # the next port has what the pump counts; taken, it goes on without
+        pump += ["--metrics", f"127.0.0.1:{port + 1}"]
+    for name, arguments in {"web": uvicorn, "pump": pump}.items():
         supervisor.add(Child(name, starter(arguments, environment), stop_timeout_s=DRAIN_S + 5))
 
 
