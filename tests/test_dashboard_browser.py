@@ -8,6 +8,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -131,6 +132,37 @@ async def test_a_trip_turns_the_card_within_a_second_and_recovery_shows(product)
         await in_state(page, "closed")
         assert await page.text_content("#verdict") == "Healthy"
         assert await faults(page) == []
+
+
+async def test_a_drill_is_seen_from_the_trip_to_the_recovery(product):
+    environment = clean_environment(product.var_dir)
+    async with chromium() as browser:
+        page = await signed_in(browser, product.url, viewport=WIDE)
+        await live(page)
+        work = asyncio.to_thread(
+            manage, "drill", "--url", product.url, "--rate", "10", environment=environment
+        )
+        drill = asyncio.create_task(work)
+        primary = '[data-provider="drill-primary"]'
+        await page.wait_for_selector(f".card.state-open{primary}", timeout=2 * SOON_MS)
+        seen_s = time.time()
+        query = "/api/v1/transitions?provider=drill-primary"
+        while not (rows := trips(product.client.get(query).json())):
+            await asyncio.sleep(0.05)
+        await page.wait_for_selector(f".card.state-closed{primary}", timeout=2 * SOON_MS)
+        moves = await page.text_content("#moves")
+        done = await drill
+
+        assert "half open after open; time up" in moves
+        assert "closed after half open; probe success" in moves
+        assert done.returncode == 0, done.stdout
+        assert seen_s - datetime.fromisoformat(rows[-1]["at"]).timestamp() < 1.0
+        assert await faults(page) == []
+
+
+def trips(page: dict) -> list[dict]:
+    """Return the transitions to open."""
+    return [row for row in page["results"] if row["to"] == "open"]
 
 
 async def test_the_script_changes_nothing_that_the_server_painted(product):
