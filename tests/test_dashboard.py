@@ -186,6 +186,14 @@ def test_a_lane_has_a_span_for_each_state_and_says_how_long_it_was_out():
     assert lane["label"] == "soniox: out for 30 min"
 
 
+def test_what_began_just_now_is_wide_enough_to_be_seen_and_within_the_lane():
+    row = {"provider": "soniox", "kind": "stt", "state": "open"}
+    moves = [move("11:59", "closed", "open")]
+    span = timeline.lane(row, moves, NOW - timedelta(days=1), NOW)["spans"][-1]
+
+    assert (span.state, span.x + span.width, span.width) == ("open", 1000, 2)
+
+
 def test_what_began_before_the_span_is_known_by_the_move_before_it():
     row = {"provider": "soniox", "kind": "stt", "state": "open"}
     moves = [move("09:00", "closed", "open")]

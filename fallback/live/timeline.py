@@ -62,12 +62,14 @@ def _joined(
 
 def _span(state: str, at: datetime, to: datetime, start: datetime, end: datetime) -> Span:
     scale = WIDTH / (end - start).total_seconds()
+    width = max((to - at).total_seconds() * scale, NARROWEST)
+    x = min((at - start).total_seconds() * scale, WIDTH - width)  # what began just now is seen too
     height = HEIGHTS.get(State(state), HIGHEST)
     return Span(
         state=state,
-        x=round((at - start).total_seconds() * scale, 2),
+        x=round(x, 2),
         y=(HIGHEST - height) / 2,
-        width=round(max((to - at).total_seconds() * scale, NARROWEST), 2),
+        width=round(width, 2),
         height=height,
         title=f"{words.spoken(state)}, {at:%H:%M:%S} to {to:%H:%M:%S} UTC, {words.length(to - at)}",
     )

@@ -48,8 +48,10 @@ function span({ state, at, to }, start, end) {
   const words = `${spoken(state)}, ${clock(at)} to ${clock(to)} UTC, ${length(to - at)}`;
   const title = drawn("title", {});
   title.textContent = words;
-  const place = { x: ((at - start) * scale).toFixed(2), y: (HIGHEST - height) / 2, height };
-  return drawn("rect", { class: `span state-${state}`, width: Math.max((to - at) * scale, NARROWEST).toFixed(2), ...place }, title);
+  const width = Math.max((to - at) * scale, NARROWEST);
+  const x = Math.min((at - start) * scale, WIDTH - width); // what began just now is seen too
+  const place = { x: x.toFixed(2), y: (HIGHEST - height) / 2, height };
+  return drawn("rect", { class: `span state-${state}`, width: width.toFixed(2), ...place }, title);
 }
 
 export function paintMoves(moves, now) {
