@@ -22,8 +22,7 @@ from django.db import InterfaceError, OperationalError, close_old_connections, c
 from django.db import transaction as database
 from django.utils import timezone
 
-from fallback import alerts, breaker, catalog, history, metrics, services, stream
-from fallback import breaker, catalog, history, metrics, services, stats, stream
+from fallback import alerts, breaker, catalog, history, metrics, services, stats, stream
 from fallback.domain import Event, EventName, Kind, Snapshot
 from fallback.errors import BreakerUnavailable
 from fallback.models import DeadLetter

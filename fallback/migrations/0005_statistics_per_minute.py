@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('fallback', '0003_what_orders_were_answered'),
+        ('fallback', '0004_alerts'),
     ]
 
     operations = [

@@ -10,8 +10,8 @@ from fallback.models.carried import DeadLetter, Position
 from fallback.models.configured import Configured
 from fallback.models.idempotency import IdempotentRequest
 from fallback.models.incident import Incident, Transition
-from fallback.models.outbox import Alert, AlertThread
 from fallback.models.minute import ProviderMinute
+from fallback.models.outbox import Alert, AlertThread
 from fallback.models.policy import Policy, PolicyReason, rules_of
 from fallback.models.provider import Provider
 from fallback.models.revision import ConfigRevision

@@ -9,9 +9,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from fallback import alerts
+from fallback import alerts, exporter
 from fallback.alerts.sender import Sender
-from fallback import exporter
 from fallback.pump import Pump
 
 # A turn that hangs on a dead host is left: what it did is stored, or will be done again.
