@@ -16,6 +16,7 @@ from django.utils import timezone
 from fallback import breaker, catalog, decision, metrics, stats
 from fallback.catalog import Catalog
 from fallback.domain import (
+    DIVERTING_VERDICTS,
     FAILURE_KINDS,
     NO_POLICY,
     OVERRIDE_STATES,
@@ -49,7 +50,6 @@ OVERRIDE_MAX_S: Final = 30 * 24 * 3600
 REASON_MAX: Final = 500
 CHASE_S: Final = 1.0  # how often a process looks for a configuration that Redis knows and it not
 TELL_EVERY_MS: Final = 10 * 60_000  # the same misconfiguration is told once in this time
-AWAY: Final = frozenset({Verdict.OPEN, Verdict.FORCED_OPEN, Verdict.PROBES_BUSY})
 
 log = structlog.get_logger(__name__)
 _stand_in = StandIn()
@@ -144,7 +144,7 @@ def _count_diverted(made: Decision) -> None:
     for line in made.why:
         if line.provider == made.provider or line.verdict == Verdict.ADMITTED:
             return
-        if line.verdict in AWAY:
+        if line.verdict in DIVERTING_VERDICTS:
             metrics.diverted(line.provider)
             stats.diverted(made.route.kind, line.provider)
             return

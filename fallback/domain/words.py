@@ -51,6 +51,7 @@ class Verdict(StrEnum):
 
 
 ADMITTING_VERDICTS = frozenset({Verdict.ADMITTED, Verdict.PROBE})
+DIVERTING_VERDICTS = frozenset({Verdict.OPEN, Verdict.FORCED_OPEN, Verdict.PROBES_BUSY})
 
 
 class Mode(StrEnum):

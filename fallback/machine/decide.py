@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from fallback.domain import (
     ADMITTING_STATES,
+    DIVERTING_VERDICTS,
     Asked,
     Breaker,
     EventName,
@@ -19,8 +20,6 @@ from fallback.domain import (
 from fallback.machine import calls
 from fallback.machine.calls import Call
 from fallback.machine.state import Turn, load, notice, until_ms
-
-AWAY = frozenset({Verdict.OPEN, Verdict.FORCED_OPEN, Verdict.PROBES_BUSY})
 
 
 @dataclass
@@ -164,7 +163,7 @@ def _tell(turn: Turn, asked: Asked, call: Call, path: Path) -> None:
 def _diverted_from(path: Path) -> int | None:
     """The breaker that this call would have used and does not."""
     for index in range(path.chosen or 0):
-        if path.verdicts[index] in AWAY:
+        if path.verdicts[index] in DIVERTING_VERDICTS:
             return index
         if path.verdicts[index] == Verdict.ADMITTED:
             return None
