@@ -17,7 +17,8 @@ SENTINEL = RedisServers(
 
 
 def test_decisions_and_the_pump_wait_differently_on_the_same_server(settings):
-    settings.CACHES = caches(RedisServers(url=settings.REDIS_URL))
+    # An address of its own: pools are kept by URL for the whole process.
+    settings.CACHES = caches(RedisServers(url=f"{settings.REDIS_URL}?db=0"))
     breaker = get_redis_connection("breaker").connection_pool.connection_kwargs
     stream = get_redis_connection("stream").connection_pool.connection_kwargs
 
