@@ -59,3 +59,6 @@ class StandIn:
         if not self._redis_ahead_ms:
             return int(time.time() * 1000)
         return int(time.monotonic() * 1000 + self._redis_ahead_ms)
+
+
+shared = StandIn()  # this process's own

@@ -1,0 +1,33 @@
+"""Every verb: what an agent and an operator can do. The surfaces parse, call one, render.
+
+Here alone it is decided what happens while Redis is away: decisions go on from the last known
+state (`standin`), everything that would have to be remembered is refused with BreakerUnavailable.
+
+decisions      make_decision
+outcomes       report_outcomes, explain_call
+overrides      set_override, clear_override, reset_breaker
+configuration  publish_configuration; what is wrong with it is told
+"""
+
+from fallback.services.configuration import publish_configuration
+from fallback.services.decisions import make_decision
+from fallback.services.outcomes import explain_call, report_outcomes
+from fallback.services.overrides import (
+    OVERRIDE_MAX_S,
+    REASON_MAX,
+    clear_override,
+    reset_breaker,
+    set_override,
+)
+
+__all__ = [
+    "OVERRIDE_MAX_S",
+    "REASON_MAX",
+    "clear_override",
+    "explain_call",
+    "make_decision",
+    "publish_configuration",
+    "report_outcomes",
+    "reset_breaker",
+    "set_override",
+]

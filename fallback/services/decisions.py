@@ -1,0 +1,119 @@
+"""Decisions: which provider a call should use. Always answered."""
+
+import time
+from typing import Final
+
+import structlog
+
+from fallback import breaker, catalog, decision, metrics, standin, stats
+from fallback.catalog import Catalog
+from fallback.domain import (
+    DIVERTING_VERDICTS,
+    Asked,
+    Decision,
+    Kind,
+    Mode,
+    Question,
+    Route,
+    Verdict,
+    Walk,
+)
+from fallback.errors import BreakerUnavailable, NotFound, NoUsableProvider
+from fallback.pacing import NotAgainWithin
+from fallback.services.configuration import policies_of, publish_soon, tell_misconfigured
+
+CHASE_S: Final = 1.0  # how often a process looks for a configuration that Redis knows and it not
+
+log = structlog.get_logger(__name__)
+_chase = NotAgainWithin(CHASE_S)
+
+
+def make_decision(question: Question) -> Decision:
+    """Answer which provider a call should use.
+
+    Redis away: from the last known state, `degraded`. Raises NotFound for an unknown route and
+    NoUsableProvider when no step of it could be used by this agent for this call at all.
+    """
+    began = time.perf_counter()
+    made = _decide(question, catalog.current())
+    metrics.decided(made.route.slug, made.provider, made.mode, time.perf_counter() - began)
+    stats.decided(made.route.kind, made.provider)
+    _count_diverted(made)
+    _tell_disabled_steps(made)
+    return made
+
+
+def _decide(question: Question, config: Catalog) -> Decision:
+    route = _route(question.route, config)
+    try:
+        asked = decision.ask(question, route)
+    except NoUsableProvider as error:
+        tell_misconfigured(route.kind, f"route {route.slug}", str(error))
+        raise
+    walk = _walk(route.kind, asked, config)
+    if walk is None:
+        metrics.degraded("decision")
+        policies = policies_of(route.kind, config)
+        local = standin.shared.decide(route.kind, asked, policies)
+        return decision.conclude(question, route, local, degraded=True)
+    newer = _newer_configuration(walk.revision, config)
+    if newer and newer.routes.get(question.route, route) != route:
+        return _decide(question, newer)
+    return decision.conclude(question, route, walk)
+
+
+def _walk(kind: Kind, asked: Asked, config: Catalog) -> Walk | None:
+    """Ask the shared breakers; None when they cannot be reached, or make no sense."""
+    try:
+        walk = breaker.decide(kind, asked)
+    except BreakerUnavailable:
+        return None
+    except Exception:  # no fault of ours may refuse a call: it is logged, counted, and got round
+        log.exception("decision_failed", route=asked.route)
+        metrics.degraded("decision_failed")
+        return None
+    found = ((finding.provider, finding.breaker) for finding in walk.findings)
+    standin.shared.remember(kind, found, now_ms=walk.now_ms, version=walk.version)
+    if walk.revision is None or walk.revision < config.revision:
+        publish_soon()
+    return walk
+
+
+def _route(slug: str, config: Catalog) -> Route:
+    """Return a route; one that is not known may have been made a moment ago elsewhere."""
+    route = config.routes.get(slug)
+    if route is None and _chase.is_due():
+        route = catalog.refresh().routes.get(slug)
+    if route is None:
+        known = ", ".join(sorted(config.routes)[:10]) or "none yet"
+        raise NotFound(f"There is no route {slug!r}; there are: {known}.")
+    return route
+
+
+def _newer_configuration(revision: int | None, config: Catalog) -> Catalog | None:
+    """Return the newer configuration that the breakers already judge by, if it can be had."""
+    if revision is None or revision <= config.revision or not _chase.is_due(str(revision)):
+        return None
+    newer = catalog.refresh()
+    return newer if newer.revision > config.revision else None
+
+
+def _count_diverted(made: Decision) -> None:
+    """Count whom the call would have used. A call asking again is on its way already."""
+    if made.mode in {Mode.BYPASS, Mode.PRIMARY}:
+        return
+    for line in made.why:
+        if line.provider == made.provider or line.verdict == Verdict.ADMITTED:
+            return
+        if line.verdict in DIVERTING_VERDICTS:
+            metrics.diverted(line.provider)
+            stats.diverted(made.route.kind, line.provider)
+            return
+
+
+def _tell_disabled_steps(made: Decision) -> None:
+    """A disabled step is refused on save; one that is met all the same is skipped and told."""
+    for step in made.route.steps:
+        if not step.provider.enabled:
+            subject = f"route {made.route.slug}"
+            tell_misconfigured(made.route.kind, subject, f"step {step.provider.slug} is disabled")

@@ -1,0 +1,138 @@
+"""Outcomes: what agents saw, and why a call got what it got."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fallback import breaker, catalog, decision, metrics, standin, stats
+from fallback.catalog import Catalog
+from fallback.domain import (
+    FAILURE_KINDS,
+    NO_POLICY,
+    Given,
+    Kind,
+    Mode,
+    Outcome,
+    Reason,
+    Recorded,
+    Result,
+    Route,
+    Status,
+)
+from fallback.errors import BreakerUnavailable, NotFound
+from fallback.services.configuration import publish_configuration
+
+
+def report_outcomes(outcomes: Sequence[Outcome]) -> tuple[list[Result], int]:
+    """Take what agents saw; return what became of each, in order, and the version now.
+
+    Raises BreakerUnavailable when Redis does not answer: then all may be sent again, ids make it
+    safe.
+    """
+    config = catalog.current()
+    results: dict[int, Result] = {}
+    version = 0
+    by_kind: dict[Kind, list[tuple[int, Outcome, Route | None]]] = {}
+    for index, outcome in enumerate(outcomes):
+        route = _route_of(outcome, config)
+        kind = _kind_of(outcome.provider, route, config)
+        if kind is None:
+            detail = _unknown_provider(outcome.provider, config)
+            results[index] = Result(outcome.id, Status.INVALID, detail=detail)
+        else:
+            by_kind.setdefault(kind, []).append((index, outcome, route))
+    for kind, reports in by_kind.items():
+        taken = _record(kind, [(outcome, _steps(outcome, route)) for _, outcome, route in reports])
+        version = max(version, *(recorded.version for recorded in taken))
+        for (index, outcome, route), recorded in zip(reports, taken, strict=True):
+            results[index] = _result(outcome, route, recorded)
+            stats.seen(kind, outcome, recorded)
+    return [results[index] for index in sorted(results)], version or standin.shared.version
+
+
+def _record(kind: Kind, reports: list[tuple[Outcome, tuple[str, ...]]]) -> list[Recorded]:
+    taken = breaker.record(kind, reports)
+    unknown = [index for index, one in enumerate(taken) if one.status == NO_POLICY]
+    if not unknown:
+        return taken
+    publish_configuration()  # Redis is new, or came back empty: now it knows what to judge by
+    again = breaker.record(kind, [reports[index] for index in unknown])
+    for index, recorded in zip(unknown, again, strict=True):
+        if recorded.status == NO_POLICY:
+            raise BreakerUnavailable("the breakers have not been configured yet")
+        taken[index] = recorded
+    return taken
+
+
+def _result(outcome: Outcome, route: Route | None, recorded: Recorded) -> Result:
+    is_failure = outcome.kind in FAILURE_KINDS
+    if recorded.status == Status.ACCEPTED:
+        reason = outcome.reason if is_failure else ""
+        metrics.outcome(outcome.provider, outcome.kind, reason, recorded.effect)
+    return Result(
+        id=outcome.id,
+        status=Status(recorded.status),
+        counted=recorded.counted,
+        effect=recorded.effect,
+        next=decision.next_action(outcome.kind, outcome.reason, route, recorded.swap_to),
+        detail=recorded.detail,
+    )
+
+
+def _route_of(outcome: Outcome, config: Catalog) -> Route | None:
+    """Return the route of an outcome's call: as it says, else the only one with this provider."""
+    if outcome.route:
+        return config.routes.get(outcome.route)
+    if outcome.kind not in FAILURE_KINDS:
+        return None
+    found = [
+        route
+        for route in config.routes.values()
+        if any(step.provider.slug == outcome.provider for step in route.steps)
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def _kind_of(provider: str, route: Route | None, config: Catalog) -> Kind | None:
+    if route and (route.kind, provider) in config.providers:
+        return route.kind
+    return next((kind for kind in Kind if (kind, provider) in config.providers), None)
+
+
+def _unknown_provider(slug: str, config: Catalog) -> str:
+    known = ", ".join(sorted({slug for _, slug in config.providers})[:20]) or "none yet"
+    return f"there is no provider {slug!r}; there are: {known}"
+
+
+def _steps(outcome: Outcome, route: Route | None) -> tuple[str, ...]:
+    """Whom the call may swap to: nobody when it did not fail, hung up, or is to end."""
+    if outcome.kind not in FAILURE_KINDS or outcome.reason == Reason.CANCELLED or not route:
+        return ()
+    return tuple(step.provider.slug for step in route.steps if step.provider.enabled)
+
+
+def explain_call(call_id: str) -> dict[str, Any]:
+    """Return why a call got what it got: its decisions and outcomes, oldest first.
+
+    Raises NotFound: an uneventful call (its primary, nothing reported) leaves no record.
+    """
+    for kind in Kind:
+        if known := breaker.recall(kind, call_id):
+            entries = [_entry(entry) for entry in known["entries"]]
+            return {"call_id": call_id, "kind": str(kind), "provider": known["provider"],
+                    "entries": entries}  # fmt: skip
+    raise NotFound(
+        f"Nothing is known of call {call_id!r}: it is over a day ago, or it was uneventful "
+        "(its first provider, and nothing reported), of which no record is kept."
+    )
+
+
+def _entry(entry: dict[str, Any]) -> dict[str, Any]:
+    if entry["type"] == "outcome":
+        return entry
+    excluded = decision.excluded_from(entry.pop("excluded"))
+    verdicts = [{"provider": slug, "verdict": verdict} for slug, verdict in entry["verdicts"]]
+    is_first = entry.pop("index") == 1 and not excluded
+    plain = Mode.PRIMARY if is_first else Mode.FALLBACK
+    given = entry.pop("given")
+    mode = plain if given in {Given.FIRST, Given.STICKY} else Mode(given)
+    return entry | {"mode": str(mode), "verdicts": excluded + verdicts}
