@@ -44,7 +44,7 @@ def clock():
 def counting(clock, monkeypatch):
     """Have the verbs count in a tally of this test."""
     mine = Tally(clock)
-    monkeypatch.setattr(mine, "_keep_flushing", lambda: None)
+    monkeypatch.setattr(mine._flusher, "start", lambda: None)
     monkeypatch.setattr(tally, "_tally", mine)
     return mine
 

@@ -1,22 +1,18 @@
 """Counting in this process: a lock and an addition, no Redis turn and no query."""
 
-import atexit
 import secrets
 import threading
 import time
 from collections.abc import Callable
 from typing import Final
 
-import structlog
-
 from fallback import metrics
 from fallback.domain import FAILURE_KINDS, Kind, Outcome, OutcomeKind, Recorded, Status
 from fallback.errors import BreakerUnavailable
+from fallback.flushing import Flusher
 from fallback.stats import minutes
 from fallback.stats.counts import Counts
 from fallback.stats.minutes import Place
-
-log = structlog.get_logger(__name__)
 
 FLUSH_S: Final = 2.0
 PLACES_MAX: Final = 5_000  # minutes times providers that wait for Redis; about 250 bytes each
@@ -31,8 +27,9 @@ class Tally:
         self._lock = threading.Lock()
         self._counts: dict[Place, Counts] = {}
         self._changed: set[Place] = set()
-        self._process = ""
+        self._process = secrets.token_hex(4)
         self._flushing = threading.Lock()
+        self._flusher = Flusher("stats", self.flush, FLUSH_S)
 
     def add(self, kind: Kind, provider: str, change: Callable[[Counts], None]) -> None:
         """Count one thing in the minute of now; the first starts the thread that writes."""
@@ -43,9 +40,7 @@ class Tally:
                 self._counts[place] = Counts()
             change(self._counts[place])
             self._changed.add(place)
-            is_first, self._process = not self._process, self._process or secrets.token_hex(4)
-        if is_first:
-            threading.Thread(target=self._keep_flushing, name="stats", daemon=True).start()
+        self._flusher.start()
 
     def flush(self) -> None:
         """Write what changed. Raises BreakerUnavailable; then it is written the next time."""
@@ -77,21 +72,6 @@ class Tally:
             del self._counts[place]
             self._changed.discard(place)
         metrics.degraded("stats_dropped")
-
-    def _keep_flushing(self) -> None:
-        atexit.register(self._flush_quietly)
-        while True:
-            time.sleep(FLUSH_S)
-            self._flush_quietly()
-
-    def _flush_quietly(self) -> None:
-        try:
-            self.flush()
-        except BreakerUnavailable as error:
-            log.debug("stats_wait", error=str(error))
-        except Exception:  # plots are not worth a dead thread
-            log.exception("stats_not_written")
-            metrics.degraded("stats")
 
 
 _tally = Tally()
