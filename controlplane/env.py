@@ -27,6 +27,7 @@ VARIABLES: Final = frozenset(
         "LOG_FORMAT",
         "LOG_LEVEL",
         "METRICS_TOKEN",
+        "PAST_DAYS",
         "PORT",
         "PUBLIC_URL",
         "REDIS_MODE",

@@ -95,6 +95,7 @@ FALLBACK_NAMESPACE = env.text(
     "FALLBACK_NAMESPACE", "default", pattern=r"[A-Za-z0-9_.-]{1,64}", like="production"
 )
 HISTORY_DAYS = env.number("HISTORY_DAYS", 180, lowest=1, highest=3650)
+PAST_DAYS = env.number("PAST_DAYS", 30, lowest=1, highest=365)
 EMBEDDED_REDIS = not env.text("REDIS_URL")
 EMBEDDED_REDIS_BIN = env.text("EMBEDDED_REDIS_BIN")
 

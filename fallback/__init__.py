@@ -23,13 +23,15 @@ The doors to Redis and the database
     keys         API keys: made, and told whose a request's is
 
 Verbs and reads
-    services     every verb an agent or an operator has; what happens while Redis is away
+    services/    every verb an agent or an operator has; what happens while Redis is away
     orders       the five orders, as people give them
     standin      what a process decides with meanwhile
     standing     operators' orders that outlive Redis's data
     changes      what a change of the configuration sets off
     stats/       calls, failures and latencies per minute
+    past/        the recorded past: what the breakers were told, for rehearsals
     status       everything as it is now, one value for all readers
+    flushing     how a process writes what it gathered
     metrics      what is counted; exporter: what is read when Prometheus asks
 
 After a transition

@@ -22,7 +22,7 @@ from django.db import InterfaceError, OperationalError, close_old_connections, c
 from django.db import transaction as database
 from django.utils import timezone
 
-from fallback import alerts, breaker, catalog, history, metrics, services, stats, stream
+from fallback import alerts, breaker, catalog, history, metrics, past, services, stats, stream
 from fallback.domain import Event, EventName, Kind, Snapshot
 from fallback.errors import BreakerUnavailable
 from fallback.models import DeadLetter
@@ -68,6 +68,7 @@ class Pump:
         self._upkeep = _Every(UPKEEP_S, clock)
         self._roll_up = _Every(ROLL_UP_S, clock)
         self._stats = stats.RollUp()
+        self._past = past.Keeper()
         self._seen: dict[Kind, Snapshot] = {}
 
     def run(self, stop: threading.Event) -> None:
@@ -189,10 +190,12 @@ class Pump:
             history.reconcile(kind, before.views, version=before.version, now_ms=before.now_ms)
 
     def _keep_up(self) -> None:
-        """Forget what is old. Any number of pumps may do it at once."""
+        """Store what is over, forget what is old. Any number of pumps may do it at once."""
+        self._past.run()
         keep = timedelta(days=settings.HISTORY_DAYS)
         count = history.forget(timezone.now() - keep, at_most=FORGET_AT_MOST)
         count += stats.forget(timezone.now(), at_most=FORGET_AT_MOST)
+        count += past.forget(timezone.now(), days=settings.PAST_DAYS, at_most=FORGET_AT_MOST)
         if count:
             log.info("history_forgotten", rows=count)
         for kind in Kind:

@@ -15,10 +15,11 @@ live alerts history exporter
 changes orders
 services
 status backtest
-standin standing stats
+standin standing stats past
 keys
 catalog
 stream
+flushing
 breaker models
 machine decision messages
 metrics times pacing
@@ -30,7 +31,7 @@ CORE = {"domain", "errors", "machine", "decision", "messages"}
 FRAMEWORKS = {
     "django", "redis", "django_redis", "rest_framework", "channels", "slack_bolt", "slack_sdk",
 }  # fmt: skip
-DOORS_TO_REDIS = {"breaker", "stream", "stats", "health"}
+DOORS_TO_REDIS = {"breaker", "stream", "stats", "past", "health"}
 
 
 def modules() -> list[tuple[str, Path]]:

@@ -14,6 +14,7 @@ from fallback.models.minute import ProviderMinute
 from fallback.models.outbox import Alert, AlertThread
 from fallback.models.policy import Policy, PolicyReason, rules_of
 from fallback.models.provider import Provider
+from fallback.models.recorded import RecordedSlot
 from fallback.models.revision import ConfigRevision
 from fallback.models.route import Route, RouteStep, chain_problems
 
@@ -33,6 +34,7 @@ __all__ = [
     "Position",
     "Provider",
     "ProviderMinute",
+    "RecordedSlot",
     "Role",
     "Route",
     "RouteStep",

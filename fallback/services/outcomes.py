@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from fallback import breaker, catalog, decision, metrics, standin, stats
+from fallback import breaker, catalog, decision, metrics, past, standin, stats
 from fallback.catalog import Catalog
 from fallback.domain import (
     FAILURE_KINDS,
@@ -46,6 +46,7 @@ def report_outcomes(outcomes: Sequence[Outcome]) -> tuple[list[Result], int]:
         for (index, outcome, route), recorded in zip(reports, taken, strict=True):
             results[index] = _result(outcome, route, recorded)
             stats.seen(kind, outcome, recorded)
+            past.seen(kind, outcome, route, recorded)
     return [results[index] for index in sorted(results)], version or standin.shared.version
 
 

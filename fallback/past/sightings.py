@@ -1,0 +1,134 @@
+"""What is kept of a call: sightings, about ten bytes each when packed, and slots of them.
+
+A sighting is what the shared breaker of one provider was told, at the time by Redis's clock at
+which it was told: enough for `machine` to take the same steps again.
+
+Packed: zlib of a line of JSON and, behind the line break, the sightings in the order they came.
+The line holds {"failures": [[reason, host, call, retry_after_ms, kind], …], "dropped": n}.
+"""
+
+import json
+import struct
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum, IntFlag
+from typing import Any, Final, NamedTuple
+
+SLOT_MS: Final = 600_000  # one row of the database; also what is read at once
+_ROW: Final = struct.Struct("<QIIIBB")  # the fields of a Sighting
+_LEVEL: Final = 6
+
+
+class What(IntEnum):
+    """What was seen."""
+
+    ASKED = 1  # a call wanted this provider: no better step of its chain admitted
+    STARTED = 2  # the same, decided by the agent alone
+    HEARD = 3  # the first transcript
+    FAILED = 4
+    RELEASED = 5  # a probe ended with nothing proven
+
+
+class Flag(IntFlag):
+    """How it was."""
+
+    TAKEN = 1  # ASKED, STARTED: the call went to this provider; else it was sent elsewhere
+    MAY_PROBE = 2  # ASKED
+    PROBE = 4  # ASKED: it got a lease. HEARD: it showed one
+    LAST_RESORT = 8  # ASKED: nobody admitted, and the call went here all the same
+
+
+class Sighting(NamedTuple):
+    """One thing that was seen. `call` is a number for the call, the same in all its sightings.
+
+    `value`: of HEARD the latency in ms (0: not told), of FAILED its index among the failures.
+    """
+
+    at_ms: int
+    call: int
+    value: int
+    age_ms: int
+    what: int
+    flags: int
+
+
+class Failure(NamedTuple):
+    """A failure in full."""
+
+    reason: str
+    host: str
+    call: str
+    retry_after_ms: int
+    kind: str
+
+
+@dataclass(slots=True)
+class Slot:
+    """The sightings of one provider in one slot of time, in order; `dropped` found no room."""
+
+    start_ms: int
+    sightings: list[Sighting] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    dropped: int = 0
+
+    @property
+    def calls(self) -> int:
+        """Calls that wanted the provider."""
+        return sum(one.what in {What.ASKED, What.STARTED} for one in self.sightings)
+
+
+def call_number(call_id: str) -> int:
+    """Return the number that stands for a call: 32 bits, so that of the few hundred thousand
+    calls of an hour two are hardly ever taken for one."""
+    return zlib.crc32(call_id.encode("utf-8", "surrogatepass"))
+
+
+def slot_start(at_ms: int) -> int:
+    """Return when the slot of a time begins, in ms."""
+    return at_ms - at_ms % SLOT_MS
+
+
+def pack(slot: Slot) -> bytes:
+    """Return a slot as bytes."""
+    head = json.dumps({"failures": slot.failures, "dropped": slot.dropped})
+    rows = b"".join(_ROW.pack(*one) for one in slot.sightings)
+    return zlib.compress(head.encode() + b"\n" + rows, _LEVEL)
+
+
+def unpack(start_ms: int, data: bytes) -> Slot:
+    """Return what `pack` packed; what is damaged is an empty slot."""
+    try:
+        head, _, rows = zlib.decompress(data).partition(b"\n")
+        said = json.loads(head)
+        return Slot(
+            start_ms,
+            [Sighting._make(row) for row in _ROW.iter_unpack(rows)],
+            [Failure(*failure) for failure in said["failures"]],
+            int(said["dropped"]),
+        )
+    except (zlib.error, ValueError, KeyError, TypeError, struct.error):
+        return Slot(start_ms)
+
+
+def merge(start_ms: int, parts: Sequence[Slot]) -> Slot:
+    """Return the slots of several processes as one, in the order in which Redis was told."""
+    if len(parts) == 1:
+        return parts[0]
+    whole = Slot(start_ms, dropped=sum(part.dropped for part in parts))
+    for part in parts:
+        offset = len(whole.failures)
+        whole.failures += part.failures
+        whole.sightings += _renumbered(part.sightings, offset)
+    whole.sightings.sort(key=_time)  # stable: what one process saw stays in its order
+    return whole
+
+
+def _renumbered(sightings: Iterable[Sighting], offset: int) -> Iterator[Sighting]:
+    for one in sightings:
+        is_failure = offset and one.what == What.FAILED
+        yield one._replace(value=one.value + offset) if is_failure else one
+
+
+def _time(sighting: Sighting) -> Any:
+    return sighting.at_ms
