@@ -31,6 +31,7 @@ Verbs and reads
     stats/       calls, failures and latencies per minute
     past/        the recorded past: what the breakers were told, for rehearsals
     status       everything as it is now, one value for all readers
+    backtest/    REHEARSAL: the recorded past through the machine, under proposed thresholds
     flushing     how a process writes what it gathered
     metrics      what is counted; exporter: what is read when Prometheus asks
 

@@ -107,6 +107,19 @@ def slice_ms(policy: Policy) -> int:
     return math.ceil(policy.rate_window_s * 1000 / LIMITS["rate_slices"])
 
 
+def rate_span_ms(policy: Policy) -> int:
+    """Return how far back the rate rules look, in ms: all slices of the rate window."""
+    return slice_ms(policy) * LIMITS["rate_slices"]
+
+
+def least_bad_calls(policy: Policy) -> int:
+    """Return how many calls of the rate window must have failed or been slow before a rate rule
+    can trip at all: its share of the minimum of calls."""
+    limits = [limit for limit in (policy.failure_rate_percent, policy.slow_rate_percent) if limit]
+    shares = [math.ceil(limit * policy.minimum_calls / 100) for limit in limits]
+    return max(1, min(shares, default=1))
+
+
 def add_sample(
     turn: Turn, name: str, policy: Policy, at_ms: int, *, calls: int, failures: int, slow: int
 ) -> None:

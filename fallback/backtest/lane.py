@@ -1,0 +1,327 @@
+"""A lane: one policy through one provider's past, judged by `machine` and by nothing else.
+
+The machine hears everything that can matter to a breaker: each failure, each order, each call that
+asks while it is out, each proof. What provably moves nothing is left out, because a month holds
+millions of it: a call that a closed breaker admits, and a transcript under a policy that samples
+no calls or whose evidence is too thin to trip.
+
+Where the lane differs from what happened, calls differ too. One that took the provider then and is
+sent elsewhere here is *away*: what it met there is counted, and not told to the breaker. One that
+was sent elsewhere then and takes the provider here meets what `fates` infers.
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from fallback.backtest.fates import Fates
+from fallback.domain import (
+    ADMITTING_STATES,
+    Asked,
+    Breaker,
+    Event,
+    EventName,
+    Order,
+    Outcome,
+    OutcomeKind,
+    Policy,
+    State,
+)
+from fallback.machine import Machine
+from fallback.machine.calls import Call
+from fallback.machine.evidence import add_sample, least_bad_calls, rate_span_ms, samples_in
+from fallback.machine.state import Turn, until_ms
+from fallback.past import Failure, Flag, Sighting, What
+
+ELSEWHERE: Final = "-"  # stands for the rest of the chain; no slug, so no provider
+CALL_MS: Final = 2 * 3_600_000  # how long a call is waited for
+CALLS_MAX: Final = 20_000  # calls remembered by the machine, by the hour at most
+HEARD_MAX: Final = 100_000  # calls known to have been heard, twice this at most
+HEARD_AFTER_MS: Final = 2_000  # when a call of inferred health is heard
+FLAP_MS: Final = 600_000  # a trip so soon after the recovery is a flap
+
+_TAKEN, _MAY_PROBE = int(Flag.TAKEN), int(Flag.MAY_PROBE)
+_PROBE, _LAST_RESORT = int(Flag.PROBE), int(Flag.LAST_RESORT)
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a lane did to calls."""
+
+    hurt: int = 0  # the provider failed in them
+    diverted: int = 0  # sent elsewhere because it was out
+    diverted_healthy: int = 0  # of those: it would have heard them
+    avoided: int = 0  # of those: it would have failed them
+    flaps: int = 0
+
+
+@dataclass
+class Lane:
+    """One policy at work on one provider. Feed it in the order of time, then `finish`."""
+
+    provider: str
+    policy: Policy
+    fates: Fates
+    start_ms: int
+    has_orders: bool = False
+    counts: Counts = field(default_factory=Counts)
+    events: list[Event] = field(default_factory=list)
+    is_calm: bool = True  # it admits, and waits for nothing
+    is_deaf: bool = True  # nor does it need to know who is heard
+
+    def __post_init__(self) -> None:
+        self.machine = Machine()
+        self.machine.configure(
+            1, {self.provider: self.policy}, now_ms=self.start_ms, request="rehearse"
+        )
+        self._requests = 0
+        self._away: dict[int, int] = {}  # call -> when it was sent elsewhere
+        self._probes: dict[int, tuple[str, bool]] = {}  # call -> lease, and whether it was one then
+        self._expected: list[tuple[int, int, bool]] = []  # (at_ms, call, fails): inferred
+        self._bad: deque[int] = deque()  # when failures and slow calls of the rate window were
+        self._heard: set[int] = set()
+        self._heard_before: set[int] = set()
+        self._recovered_ms = -FLAP_MS
+        self._samples = self.policy.samples_calls
+        self._least_bad = least_bad_calls(self.policy)
+        self._settle()
+
+    def meet(self, sighting: Sighting, failures: Sequence[Failure]) -> None:
+        """Meet one sighting; `failures` are those of its slot."""
+        at_ms, call, value, age_ms, what, flags = sighting
+        self._meet_expected(at_ms)
+        if what == What.ASKED:
+            self._asked(at_ms, call, flags)
+        elif what == What.HEARD:
+            self._heard_then(at_ms, call, value, age_ms, flags)
+        elif what == What.FAILED:
+            self._failed_then(at_ms, call, failures[value], age_ms)
+        elif what == What.STARTED:
+            self._started(at_ms, call, flags)
+        elif call in self._probes:  # RELEASED
+            self._record(at_ms, call, OutcomeKind.CALL_END)
+        self._settle()
+
+    def ordered(self, at_ms: int, order: Order) -> None:
+        """An operator gave an order."""
+        self._meet_expected(at_ms)
+        self.machine.order(order, now_ms=at_ms, request=self._request())
+        self._take_events()
+        self._settle()
+
+    def finish(self, at_ms: int) -> None:
+        """Let time pass until the end of the span."""
+        self._meet_expected(at_ms)
+        self._look(at_ms)
+        self._settle()
+
+    def forget(self, at_ms: int) -> None:
+        """Forget calls of long ago; to be called now and then, it keeps a lane small."""
+        old_ms = at_ms - CALL_MS
+        self._away = {call: since for call, since in self._away.items() if since > old_ms}
+        if self._samples:
+            samples_in(Turn(self.machine.fleet, at_ms, ""), self.provider, self.policy)
+        known = self.machine.fleet.calls
+        if len(known) > CALLS_MAX:
+            for call_id in list(known)[: CALLS_MAX // 2]:
+                del known[call_id]
+
+    # --- what happened then
+
+    def _asked(self, at_ms: int, call: int, flags: int) -> None:
+        breaker = self._breaker
+        if breaker.state in ADMITTING_STATES:
+            self._admit(at_ms, call, flags)
+        elif self._is_surely_out(at_ms, breaker) and not flags & _LAST_RESORT:
+            if call not in self._away:
+                breaker.diverted += 1
+                self._send_away(at_ms, call, flags)
+        else:
+            self._ask(at_ms, call, flags)
+
+    def _started(self, at_ms: int, call: int, flags: int) -> None:
+        """Its agent decided alone: such a call is never a probe."""
+        if not self.is_calm:
+            self._look(at_ms)
+        if self._breaker.state in ADMITTING_STATES:
+            self._admit(at_ms, call, flags)
+        elif call not in self._away:
+            self._send_away(at_ms, call, flags)
+
+    def _heard_then(self, at_ms: int, call: int, latency_ms: int, age_ms: int, flags: int) -> None:
+        if self._away.pop(call, None) is not None:
+            self.counts.diverted_healthy += 1
+        else:
+            self._hear(at_ms, call, latency_ms, age_ms, has_shown_lease=bool(flags & _PROBE))
+
+    def _failed_then(self, at_ms: int, call: int, failure: Failure, age_ms: int) -> None:
+        if self._away.pop(call, None) is not None:
+            self.counts.avoided += 1
+        else:
+            self._fail(at_ms, call, failure, age_ms)
+
+    # --- what it means here
+
+    @property
+    def _breaker(self) -> Breaker:
+        return self.machine.fleet.breakers.get(self.provider) or _CLOSED
+
+    def _look(self, at_ms: int) -> None:
+        """Let time pass."""
+        self.machine.snapshot([self.provider], now_ms=at_ms, request=self._request())
+        self._take_events()
+
+    def _is_surely_out(self, at_ms: int, breaker: Breaker) -> bool:
+        """Whether asking would do no more than to count the call."""
+        if breaker.state != State.OPEN or not breaker.diverted:
+            return False
+        return at_ms < (until_ms(breaker, self.policy) or 0)
+
+    def _ask(self, at_ms: int, call: int, flags: int) -> None:
+        is_last_resort = bool(flags & _LAST_RESORT)
+        steps = ((self.provider, False),) + (() if is_last_resort else ((ELSEWHERE, False),))
+        request = self._request()
+        asked = Asked(_name(call), "", steps, may_probe=bool(flags & _MAY_PROBE))
+        walk = self.machine.decide(asked, now_ms=at_ms, request=request)
+        self._take_events()
+        if walk.chosen:
+            if call not in self._away:
+                self._send_away(at_ms, call, flags)
+            return
+        if walk.lease:
+            self._probes[call] = walk.lease, bool(flags & _PROBE)
+        self._admit(at_ms, call, flags)
+
+    def _admit(self, at_ms: int, call: int, flags: int) -> None:
+        if flags & _TAKEN:
+            return  # what it met then is yet to come
+        is_sick = self.fates.is_sick(at_ms)
+        heapq.heappush(self._expected, (at_ms + (0 if is_sick else HEARD_AFTER_MS), call, is_sick))
+
+    def _send_away(self, at_ms: int, call: int, flags: int) -> None:
+        self.counts.diverted += 1
+        if flags & _TAKEN:
+            self._away[call] = at_ms
+        elif self.fates.is_known(at_ms):
+            if self.fates.is_sick(at_ms):
+                self.counts.avoided += 1
+            else:
+                self.counts.diverted_healthy += 1
+
+    def _meet_expected(self, at_ms: int) -> None:
+        """Have the inferred outcomes happen that are due."""
+        while self._expected and self._expected[0][0] <= at_ms:
+            due_ms, call, is_sick = heapq.heappop(self._expected)
+            if is_sick:
+                self._fail(due_ms, call, self.fates.failure(call), 0)
+            else:
+                self._hear(due_ms, call, 0, 0, has_shown_lease=True)
+
+    def _hear(
+        self, at_ms: int, call: int, latency_ms: int, age_ms: int, *, has_shown_lease: bool
+    ) -> None:
+        lease, was_probe = self._probes.get(call, ("", False))
+        if lease:
+            shown = lease if has_shown_lease or not was_probe else ""
+            self._record(at_ms, call, OutcomeKind.FIRST_TRANSCRIPT, latency_ms, age_ms, lease=shown)
+            return
+        breaker = self._breaker
+        if breaker.state not in ADMITTING_STATES:
+            return
+        if self._samples:
+            self._remember_heard(call)
+        is_slow = self._samples and latency_ms > self.policy.slow_after_ms
+        if breaker.trips or is_slow or self._may_trip(at_ms):
+            self._record(at_ms, call, OutcomeKind.FIRST_TRANSCRIPT, latency_ms, age_ms)
+            if is_slow:
+                self._bad.append(at_ms)
+        elif self._samples:
+            self._sample(at_ms, at_ms - age_ms)
+
+    def _sample(self, at_ms: int, happened_ms: int) -> None:
+        """Count a quick transcript, as the machine does where it cannot trip."""
+        since_ms = self._breaker.evidence_since_ms
+        if happened_ms >= since_ms and happened_ms > at_ms - self.policy.rate_window_s * 1000:
+            turn = Turn(self.machine.fleet, at_ms, "")
+            add_sample(turn, self.provider, self.policy, happened_ms, calls=1, failures=0, slow=0)
+
+    def _may_trip(self, at_ms: int) -> bool:
+        """Whether a transcript could trip the breaker: enough bad calls lie in the window."""
+        if not self._samples:
+            return False
+        if self.has_orders:  # failures may have gathered while an order kept it closed
+            return True
+        oldest_ms = at_ms - rate_span_ms(self.policy)
+        while self._bad and self._bad[0] < oldest_ms:
+            self._bad.popleft()
+        return len(self._bad) >= self._least_bad
+
+    def _fail(self, at_ms: int, call: int, failure: Failure, age_ms: int) -> None:
+        if not self.policy.rule(failure.reason).is_neutral:
+            self.counts.hurt += 1
+        if self._samples:
+            self._bad.append(at_ms - age_ms)
+            if call in self._heard or call in self._heard_before:
+                known = Call(touched_ms=at_ms, is_quiet=True, heard={self.provider})
+                self.machine.fleet.calls.setdefault(_name(call), known)
+        self._record(at_ms, call, OutcomeKind(failure.kind), None, age_ms, failure=failure)
+
+    def _remember_heard(self, call: int) -> None:
+        """So that a call which fails later is not sampled twice."""
+        if len(self._heard) >= HEARD_MAX:
+            self._heard_before, self._heard = self._heard, set()
+        self._heard.add(call)
+
+    def _record(
+        self,
+        at_ms: int,
+        call: int,
+        kind: OutcomeKind,
+        latency_ms: int | None = None,
+        age_ms: int = 0,
+        *,
+        lease: str = "",
+        failure: Failure | None = None,
+    ) -> None:
+        outcome = Outcome(
+            f"{call:x}:{kind}", _name(call), self.provider, kind,
+            latency_ms=latency_ms, age_ms=age_ms, lease=lease,
+            reason=failure.reason if failure else "", host=failure.host if failure else "",
+            retry_after_s=failure.retry_after_ms / 1000 if failure else None,
+        )  # fmt: skip
+        self.machine.record(outcome, (), now_ms=at_ms, request=self._request())
+        self._take_events()
+
+    # --- book-keeping
+
+    def _request(self) -> str:
+        self._requests += 1
+        return f"{self._requests:08x}"
+
+    def _take_events(self) -> None:
+        events = self.machine.fleet.events
+        if not events:
+            return
+        for event in events:
+            if event.name == EventName.TRIPPED:
+                self.counts.flaps += event.at_ms - self._recovered_ms < FLAP_MS
+            elif event.name == EventName.RECOVERED:
+                self._recovered_ms = event.at_ms
+            if event.is_transition:
+                self._probes.clear()  # no lease outlives its spell
+        self.events += events
+        events.clear()
+
+    def _settle(self) -> None:
+        breaker = self._breaker
+        self.is_calm = breaker.state in ADMITTING_STATES and not self._expected
+        self.is_deaf = self.is_calm and not (self._away or self._samples or breaker.trips)
+
+
+_CLOSED: Final = Breaker()  # what a breaker is of which nothing is stored; never written to
+
+
+def _name(call: int) -> str:
+    return f"{call:08x}"

@@ -1,0 +1,170 @@
+"""The replay: one provider's past, read once, through as many lanes as are given."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+from fallback import past
+from fallback.backtest.fates import infer
+from fallback.backtest.lane import Lane
+from fallback.domain import Cause, EventName, Kind, Order, Policy, State
+from fallback.errors import FallbackError
+from fallback.models import Transition
+from fallback.past import Slot, What
+from fallback.standing import latest
+
+BUCKETS: Final = 240  # of the timeline of failures
+
+Progress = Callable[[float], bool]
+"""Told how much is done, 0 to 1; answers whether to go on."""
+
+_ASKED, _STARTED, _HEARD = int(What.ASKED), int(What.STARTED), int(What.HEARD)
+_FAILED, _TAKEN = int(What.FAILED), int(past.Flag.TAKEN)
+_NEVER_MS: Final = 2**62
+
+
+class Stopped(FallbackError):  # noqa: N818 - named like the other refusals in `errors`
+    """Somebody stopped the rehearsal."""
+
+    code = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """From `since_ms` up to `until_ms`."""
+
+    since_ms: int
+    until_ms: int
+
+    def bucket(self, at_ms: int) -> int:
+        """Return in which part of the timeline a time lies."""
+        length_ms = max(1, self.until_ms - self.since_ms)
+        return min(BUCKETS - 1, (at_ms - self.since_ms) * BUCKETS // length_ms)
+
+
+@dataclass
+class Replay:
+    """What came of it, for one provider."""
+
+    kind: Kind
+    provider: str
+    lanes: dict[str, Lane]
+    calls: int = 0
+    failures: int = 0
+    dropped: int = 0
+    failed_in: list[int] = field(default_factory=lambda: [0] * BUCKETS)
+
+
+def run(
+    kind: Kind,
+    provider: str,
+    policies: Mapping[str, Policy],
+    span: Span,
+    progress: Progress = lambda done: True,
+) -> Replay:
+    """Replay a span for one provider through each policy. Raises Stopped."""
+    orders = list(_orders(kind, provider, span))
+    fates = infer(kind, provider, span.since_ms, span.until_ms)
+    lanes = {
+        name: Lane(provider, policy, fates, span.since_ms, has_orders=bool(orders))
+        for name, policy in policies.items()
+    }
+    replay = Replay(kind, provider, lanes)
+    for slot in past.read(kind, provider, span.since_ms, span.until_ms):
+        done = (slot.start_ms - span.since_ms) / max(1, span.until_ms - span.since_ms)
+        if not progress(max(0.0, done)):
+            raise Stopped("The rehearsal was stopped.")
+        _count(slot, replay, span)
+        _play(slot, replay, span, orders)
+    _give(orders, list(lanes.values()), span.until_ms)
+    for lane in lanes.values():
+        lane.finish(span.until_ms)
+    progress(1.0)
+    return replay
+
+
+def _play(slot: Slot, replay: Replay, span: Span, orders: list[tuple[int, Order]]) -> None:
+    """Have the lanes meet one slot. Most of it is calls that were taken and heard, of which a calm
+    lane need not know."""
+    lanes = list(replay.lanes.values())
+    busy, listening = _awake(lanes)
+    next_order_ms = orders[0][0] if orders else _NEVER_MS
+    for sighting in slot.sightings:
+        at_ms, _, _, _, what, flags = sighting
+        if what == _HEARD:
+            audience = listening
+        elif what == _ASKED and flags & _TAKEN:
+            audience = busy
+        else:
+            audience = lanes
+        is_due = at_ms >= next_order_ms
+        if not (audience or is_due) or not span.since_ms <= at_ms < span.until_ms:
+            continue
+        if is_due:
+            next_order_ms = _give(orders, lanes, at_ms)
+        for lane in audience:
+            lane.meet(sighting, slot.failures)
+        busy, listening = _awake(lanes)
+    for lane in lanes:
+        lane.forget(slot.start_ms)
+
+
+def _awake(lanes: list[Lane]) -> tuple[list[Lane], list[Lane]]:
+    """Return the lanes that must know of each call, and those that must know who is heard."""
+    busy = [lane for lane in lanes if not lane.is_calm]
+    return busy, [lane for lane in lanes if not lane.is_deaf]
+
+
+def _count(slot: Slot, replay: Replay, span: Span) -> None:
+    replay.dropped += slot.dropped
+    for at_ms, _, _, _, what, _ in slot.sightings:
+        if not span.since_ms <= at_ms < span.until_ms:
+            continue
+        if what <= _STARTED:
+            replay.calls += 1
+        elif what == _FAILED:
+            replay.failures += 1
+            replay.failed_in[span.bucket(at_ms)] += 1
+
+
+def _give(orders: list[tuple[int, Order]], lanes: list[Lane], at_ms: int) -> int:
+    """Give the orders that are due; return when the next one is."""
+    while orders and orders[0][0] <= at_ms:
+        order_ms, order = orders.pop(0)
+        for lane in lanes:
+            lane.ordered(order_ms, order)
+    return orders[0][0] if orders else _NEVER_MS
+
+
+def _orders(kind: Kind, provider: str, span: Span) -> Iterator[tuple[int, Order]]:
+    """Yield what operators ordered, with its time: it holds under any policy."""
+    known = Transition.objects.filter(kind=kind, provider=provider)
+    before = latest(known.filter(at__lt=_moment(span.since_ms)))
+    if before and _is_order(before):
+        standing = _order(before, span.since_ms)
+        if standing.for_ms >= 0:
+            yield span.since_ms, standing
+    rows = known.filter(at__gte=_moment(span.since_ms), at__lt=_moment(span.until_ms))
+    for row in rows.order_by("at", "version", "id"):
+        if _is_order(row):
+            at_ms = round(row.at.timestamp() * 1000)
+            yield at_ms, _order(row, at_ms)
+
+
+def _is_order(row: Transition) -> bool:
+    return row.cause in {Cause.OVERRIDE, Cause.OVERRIDE_CLEARED, Cause.RESET}
+
+
+def _order(row: Transition, at_ms: int) -> Order:
+    """Return the order again, as it is at that time: `for_ms` is what is left of it."""
+    if row.name == EventName.OVERRIDE_SET:
+        end_ms = row.evidence.get("until_ms")
+        left_ms = int(end_ms) - at_ms if end_ms else 0
+        return Order("override", row.provider, row.actor, row.reason, State(row.after), left_ms)
+    action = "reset" if row.cause == Cause.RESET else "clear"
+    return Order(action, row.provider, row.actor, row.reason)
+
+
+def _moment(at_ms: int) -> datetime:
+    return datetime.fromtimestamp(at_ms / 1000, UTC)
