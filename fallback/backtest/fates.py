@@ -32,7 +32,10 @@ SICK_SHARE: Final = 0.5  # of the calls around that failed
 FAILURES_KEPT: Final = 50
 LOOK_BACK: Final = timedelta(days=1)  # for the spell in which a span begins
 
-_UNSEEN: Final = Failure(Reason.UNKNOWN, "", "", 0, OutcomeKind.INIT_FAILURE)
+Seen = tuple[Failure, str]
+"""A failure, and the host that told it."""
+
+_UNSEEN: Final = Failure(Reason.UNKNOWN, "", 0, OutcomeKind.INIT_FAILURE), ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class Stretch:
     until_ms: int
     before: bool | None
     after: bool | None
-    failures: tuple[Failure, ...] = ()
+    failures: tuple[Seen, ...] = ()
 
     @property
     def is_known(self) -> bool:
@@ -64,24 +67,21 @@ class Fates:
     def __init__(self, stretches: Sequence[Stretch] = ()) -> None:
         self._stretches = sorted(stretches, key=lambda stretch: stretch.since_ms)
         self._starts = [stretch.since_ms for stretch in self._stretches]
-        self._failures: tuple[Failure, ...] = ()
 
     def is_sick(self, at_ms: int) -> bool:
         """Whether a call at that time is taken to fail; outside of every stretch it is not."""
         stretch = self._at(at_ms)
-        if stretch is None:
-            return False
-        self._failures = stretch.failures
-        return stretch.is_sick(at_ms)
+        return stretch is not None and stretch.is_sick(at_ms)
 
     def is_known(self, at_ms: int) -> bool:
         """Whether the fate at that time is known, by both ends of its stretch."""
         stretch = self._at(at_ms)
         return stretch is not None and stretch.is_known
 
-    def failure(self, call: int) -> Failure:
-        """Return how such a call fails: as the calls around did, on their hosts."""
-        known = self._failures
+    def failure(self, at_ms: int, call: int) -> Seen:
+        """Return how a call at that time fails: as the calls around did, on their hosts."""
+        stretch = self._at(at_ms)
+        known = stretch.failures if stretch else ()
         return known[call % len(known)] if known else _UNSEEN
 
     def _at(self, at_ms: int) -> Stretch | None:
@@ -104,7 +104,7 @@ def infer(kind: Kind, provider: str, since_ms: int, until_ms: int) -> Fates:
 def _stretches(
     kind: Kind, provider: str, rows: Iterable[Transition], end_ms: int
 ) -> Iterator[Stretch]:
-    known: tuple[int, bool | None, tuple[Failure, ...]] | None = None
+    known: tuple[int, bool | None, tuple[Seen, ...]] | None = None
     for row in rows:
         at_ms = round(row.at.timestamp() * 1000)
         is_out = State(row.after) not in ADMITTING_STATES
@@ -127,9 +127,9 @@ def _stretches(
 
 def _seen(
     kind: Kind, provider: str, since_ms: int, until_ms: int
-) -> tuple[bool | None, tuple[Failure, ...]]:
+) -> tuple[bool | None, tuple[Seen, ...]]:
     """Return whether the calls of a time failed, most of them, and how; None without any."""
-    heard, failures = 0, []
+    heard, failures = 0, list[Seen]()
     for slot in past.read(kind, provider, since_ms, until_ms):
         for sighting in slot.sightings:
             if not since_ms <= sighting.at_ms < until_ms:
@@ -139,7 +139,7 @@ def _seen(
             elif sighting.what == What.FAILED:
                 failure = slot.failures[sighting.value]
                 if not DEFAULT_WHAT_COUNTS[Reason(failure.reason)].is_neutral:
-                    failures.append(failure)
+                    failures.append((failure, slot.hosts[sighting.host]))
     total = heard + len(failures)
     is_sick = len(failures) >= SICK_SHARE * total if total else None
     return is_sick, tuple(failures[:FAILURES_KEPT])

@@ -12,9 +12,8 @@ was sent elsewhere then and takes the provider here meets what `fates` infers.
 
 import heapq
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 from fallback.backtest.fates import Fates
 from fallback.domain import (
@@ -33,10 +32,10 @@ from fallback.machine import Machine
 from fallback.machine.calls import Call
 from fallback.machine.evidence import add_sample, least_bad_calls, rate_span_ms, samples_in
 from fallback.machine.state import Turn, until_ms
-from fallback.past import Failure, Flag, Sighting, What
+from fallback.past import Failure, Flag, Sighting, Slot, What
 
 ELSEWHERE: Final = "-"  # stands for the rest of the chain; no slug, so no provider
-CALL_MS: Final = 2 * 3_600_000  # how long a call is waited for
+CALL_MS: Final = 3_600_000  # how long a call is waited for
 CALLS_MAX: Final = 20_000  # calls remembered by the machine, by the hour at most
 HEARD_MAX: Final = 100_000  # calls known to have been heard, twice this at most
 HEARD_AFTER_MS: Final = 2_000  # when a call of inferred health is heard
@@ -68,7 +67,7 @@ class Lane:
     has_orders: bool = False
     counts: Counts = field(default_factory=Counts)
     events: list[Event] = field(default_factory=list)
-    is_calm: bool = True  # it admits, and waits for nothing
+    is_calm: bool = True  # it admits, and waits for nobody
     is_deaf: bool = True  # nor does it need to know who is heard
 
     def __post_init__(self) -> None:
@@ -81,27 +80,28 @@ class Lane:
         self._probes: dict[int, tuple[str, bool]] = {}  # call -> lease, and whether it was one then
         self._expected: list[tuple[int, int, bool]] = []  # (at_ms, call, fails): inferred
         self._bad: deque[int] = deque()  # when failures and slow calls of the rate window were
-        self._heard: set[int] = set()
+        self._heard_calls: set[int] = set()
         self._heard_before: set[int] = set()
         self._recovered_ms = -FLAP_MS
         self._samples = self.policy.samples_calls
         self._least_bad = least_bad_calls(self.policy)
         self._settle()
 
-    def meet(self, sighting: Sighting, failures: Sequence[Failure]) -> None:
-        """Meet one sighting; `failures` are those of its slot."""
-        at_ms, call, value, age_ms, what, flags = sighting
+    def meet(self, sighting: Sighting, slot: Slot) -> None:
+        """Meet one sighting of a slot."""
+        at_ms, call, value, age_ms, host, what, flags = sighting
         self._meet_expected(at_ms)
         if what == What.ASKED:
             self._asked(at_ms, call, flags)
         elif what == What.HEARD:
-            self._heard_then(at_ms, call, value, age_ms, flags)
+            self._heard_then(at_ms, call, self._heard(call, value, age_ms, slot.hosts[host]), flags)
         elif what == What.FAILED:
-            self._failed_then(at_ms, call, failures[value], age_ms)
+            failed = self._failed(call, slot.failures[value], age_ms, slot.hosts[host])
+            self._failed_then(at_ms, call, failed)
         elif what == What.STARTED:
             self._started(at_ms, call, flags)
         elif call in self._probes:  # RELEASED
-            self._record(at_ms, call, OutcomeKind.CALL_END)
+            self._record(at_ms, self._outcome(call, OutcomeKind.CALL_END))
         self._settle()
 
     def ordered(self, at_ms: int, order: Order) -> None:
@@ -143,24 +143,23 @@ class Lane:
 
     def _started(self, at_ms: int, call: int, flags: int) -> None:
         """Its agent decided alone: such a call is never a probe."""
-        if not self.is_calm:
-            self._look(at_ms)
+        self._look_if_due(at_ms)
         if self._breaker.state in ADMITTING_STATES:
             self._admit(at_ms, call, flags)
         elif call not in self._away:
             self._send_away(at_ms, call, flags)
 
-    def _heard_then(self, at_ms: int, call: int, latency_ms: int, age_ms: int, flags: int) -> None:
+    def _heard_then(self, at_ms: int, call: int, heard: Outcome, flags: int) -> None:
         if self._away.pop(call, None) is not None:
             self.counts.diverted_healthy += 1
         else:
-            self._hear(at_ms, call, latency_ms, age_ms, has_shown_lease=bool(flags & _PROBE))
+            self._hear(at_ms, call, heard, has_shown_lease=bool(flags & _PROBE))
 
-    def _failed_then(self, at_ms: int, call: int, failure: Failure, age_ms: int) -> None:
+    def _failed_then(self, at_ms: int, call: int, failed: Outcome) -> None:
         if self._away.pop(call, None) is not None:
             self.counts.avoided += 1
         else:
-            self._fail(at_ms, call, failure, age_ms)
+            self._fail(at_ms, call, failed)
 
     # --- what it means here
 
@@ -173,6 +172,11 @@ class Lane:
         self.machine.snapshot([self.provider], now_ms=at_ms, request=self._request())
         self._take_events()
 
+    def _look_if_due(self, at_ms: int) -> None:
+        end_ms = until_ms(self._breaker, self.policy)
+        if end_ms is not None and at_ms >= end_ms:
+            self._look(at_ms)
+
     def _is_surely_out(self, at_ms: int, breaker: Breaker) -> bool:
         """Whether asking would do no more than to count the call."""
         if breaker.state != State.OPEN or not breaker.diverted:
@@ -184,6 +188,8 @@ class Lane:
         steps = ((self.provider, False),) + (() if is_last_resort else ((ELSEWHERE, False),))
         request = self._request()
         asked = Asked(_name(call), "", steps, may_probe=bool(flags & _MAY_PROBE))
+        if known := self.machine.fleet.calls.get(asked.call_id):
+            known.provider = ""  # it asks for this one: where it was before has failed it
         walk = self.machine.decide(asked, now_ms=at_ms, request=request)
         self._take_events()
         if walk.chosen:
@@ -195,6 +201,7 @@ class Lane:
         self._admit(at_ms, call, flags)
 
     def _admit(self, at_ms: int, call: int, flags: int) -> None:
+        self._away.pop(call, None)  # it may have been elsewhere before
         if flags & _TAKEN:
             return  # what it met then is yet to come
         is_sick = self.fates.is_sick(at_ms)
@@ -215,30 +222,30 @@ class Lane:
         while self._expected and self._expected[0][0] <= at_ms:
             due_ms, call, is_sick = heapq.heappop(self._expected)
             if is_sick:
-                self._fail(due_ms, call, self.fates.failure(call), 0)
+                failure, host = self.fates.failure(due_ms, call)
+                self._fail(due_ms, call, self._failed(call, failure, 0, host))
             else:
-                self._hear(due_ms, call, 0, 0, has_shown_lease=True)
+                self._hear(due_ms, call, self._heard(call, 0, 0, ""), has_shown_lease=True)
 
-    def _hear(
-        self, at_ms: int, call: int, latency_ms: int, age_ms: int, *, has_shown_lease: bool
-    ) -> None:
+    def _hear(self, at_ms: int, call: int, heard: Outcome, *, has_shown_lease: bool) -> None:
         lease, was_probe = self._probes.get(call, ("", False))
         if lease:
-            shown = lease if has_shown_lease or not was_probe else ""
-            self._record(at_ms, call, OutcomeKind.FIRST_TRANSCRIPT, latency_ms, age_ms, lease=shown)
+            is_shown = has_shown_lease or not was_probe
+            self._record(at_ms, replace(heard, lease=lease) if is_shown else heard)
             return
+        self._look_if_due(at_ms)
         breaker = self._breaker
         if breaker.state not in ADMITTING_STATES:
             return
         if self._samples:
             self._remember_heard(call)
-        is_slow = self._samples and latency_ms > self.policy.slow_after_ms
+        is_slow = self._samples and (heard.latency_ms or 0) > self.policy.slow_after_ms
+        if is_slow:
+            self._bad.append(at_ms)
         if breaker.trips or is_slow or self._may_trip(at_ms):
-            self._record(at_ms, call, OutcomeKind.FIRST_TRANSCRIPT, latency_ms, age_ms)
-            if is_slow:
-                self._bad.append(at_ms)
+            self._record(at_ms, heard)
         elif self._samples:
-            self._sample(at_ms, at_ms - age_ms)
+            self._sample(at_ms, at_ms - heard.age_ms)
 
     def _sample(self, at_ms: int, happened_ms: int) -> None:
         """Count a quick transcript, as the machine does where it cannot trip."""
@@ -258,41 +265,40 @@ class Lane:
             self._bad.popleft()
         return len(self._bad) >= self._least_bad
 
-    def _fail(self, at_ms: int, call: int, failure: Failure, age_ms: int) -> None:
-        if not self.policy.rule(failure.reason).is_neutral:
+    def _fail(self, at_ms: int, call: int, failed: Outcome) -> None:
+        if not self.policy.rule(failed.reason).is_neutral:
             self.counts.hurt += 1
         if self._samples:
-            self._bad.append(at_ms - age_ms)
-            if call in self._heard or call in self._heard_before:
+            self._bad.append(at_ms)
+            if call in self._heard_calls or call in self._heard_before:
                 known = Call(touched_ms=at_ms, is_quiet=True, heard={self.provider})
-                self.machine.fleet.calls.setdefault(_name(call), known)
-        self._record(at_ms, call, OutcomeKind(failure.kind), None, age_ms, failure=failure)
+                self.machine.fleet.calls.setdefault(failed.call_id, known)
+        self._record(at_ms, failed)
 
     def _remember_heard(self, call: int) -> None:
         """So that a call which fails later is not sampled twice."""
-        if len(self._heard) >= HEARD_MAX:
-            self._heard_before, self._heard = self._heard, set()
-        self._heard.add(call)
+        if len(self._heard_calls) >= HEARD_MAX:
+            self._heard_before, self._heard_calls = self._heard_calls, set()
+        self._heard_calls.add(call)
 
-    def _record(
-        self,
-        at_ms: int,
-        call: int,
-        kind: OutcomeKind,
-        latency_ms: int | None = None,
-        age_ms: int = 0,
-        *,
-        lease: str = "",
-        failure: Failure | None = None,
-    ) -> None:
-        outcome = Outcome(
-            f"{call:x}:{kind}", _name(call), self.provider, kind,
-            latency_ms=latency_ms, age_ms=age_ms, lease=lease,
-            reason=failure.reason if failure else "", host=failure.host if failure else "",
-            retry_after_s=failure.retry_after_ms / 1000 if failure else None,
-        )  # fmt: skip
+    def _record(self, at_ms: int, outcome: Outcome) -> None:
         self.machine.record(outcome, (), now_ms=at_ms, request=self._request())
         self._take_events()
+
+    # --- outcomes, as the machine is told them
+
+    def _heard(self, call: int, latency_ms: int, age_ms: int, host: str) -> Outcome:
+        kind = OutcomeKind.FIRST_TRANSCRIPT
+        return self._outcome(call, kind, latency_ms=latency_ms, age_ms=age_ms, host=host)
+
+    def _failed(self, call: int, failure: Failure, age_ms: int, host: str) -> Outcome:
+        return self._outcome(
+            call, OutcomeKind(failure.kind), reason=failure.reason, age_ms=age_ms, host=host,
+            retry_after_s=failure.retry_after_ms / 1000,
+        )  # fmt: skip
+
+    def _outcome(self, call: int, kind: OutcomeKind, **seen: Any) -> Outcome:
+        return Outcome(f"{call:x}:{kind}", _name(call), self.provider, kind, **seen)
 
     # --- book-keeping
 
@@ -316,8 +322,9 @@ class Lane:
 
     def _settle(self) -> None:
         breaker = self._breaker
-        self.is_calm = breaker.state in ADMITTING_STATES and not self._expected
-        self.is_deaf = self.is_calm and not (self._away or self._samples or breaker.trips)
+        is_admitting = breaker.state in ADMITTING_STATES
+        self.is_calm = is_admitting and not (self._expected or self._away)
+        self.is_deaf = self.is_calm and not (self._samples or breaker.trips)
 
 
 _CLOSED: Final = Breaker()  # what a breaker is of which nothing is stored; never written to

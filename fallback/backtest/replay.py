@@ -91,21 +91,20 @@ def _play(slot: Slot, replay: Replay, span: Span, orders: list[tuple[int, Order]
     busy, listening = _awake(lanes)
     next_order_ms = orders[0][0] if orders else _NEVER_MS
     for sighting in slot.sightings:
-        at_ms, _, _, _, what, flags = sighting
+        at_ms, _, _, _, _, what, flags = sighting
+        if at_ms >= next_order_ms:
+            next_order_ms = _give(orders, lanes, at_ms)
+            busy, listening = _awake(lanes)
         if what == _HEARD:
             audience = listening
         elif what == _ASKED and flags & _TAKEN:
             audience = busy
         else:
             audience = lanes
-        is_due = at_ms >= next_order_ms
-        if not (audience or is_due) or not span.since_ms <= at_ms < span.until_ms:
-            continue
-        if is_due:
-            next_order_ms = _give(orders, lanes, at_ms)
-        for lane in audience:
-            lane.meet(sighting, slot.failures)
-        busy, listening = _awake(lanes)
+        if audience and span.since_ms <= at_ms < span.until_ms:
+            for lane in audience:
+                lane.meet(sighting, slot)
+            busy, listening = _awake(lanes)
     for lane in lanes:
         lane.forget(slot.start_ms)
 
@@ -118,7 +117,7 @@ def _awake(lanes: list[Lane]) -> tuple[list[Lane], list[Lane]]:
 
 def _count(slot: Slot, replay: Replay, span: Span) -> None:
     replay.dropped += slot.dropped
-    for at_ms, _, _, _, what, _ in slot.sightings:
+    for at_ms, _, _, _, _, what, _ in slot.sightings:
         if not span.since_ms <= at_ms < span.until_ms:
             continue
         if what <= _STARTED:

@@ -49,7 +49,12 @@ class Recorder:
         self._flusher = Flusher("past", self.flush, FLUSH_S)
 
     def add(
-        self, kind: Kind, provider: str, sighting: Sighting, failure: Failure | None = None
+        self,
+        kind: Kind,
+        provider: str,
+        sighting: Sighting,
+        host: str,
+        failure: Failure | None = None,
     ) -> None:
         """Keep one sighting; without room it is dropped, counted with its slot, and told."""
         place = Place(kind, slot_start(sighting.at_ms), provider)
@@ -58,10 +63,7 @@ class Recorder:
             has_room = self._count < ROOM
             if has_room:
                 self._count += 1
-                if failure:
-                    sighting = sighting._replace(value=len(slot.failures))
-                    slot.failures.append(failure)
-                slot.sightings.append(sighting)
+                slot.add(sighting, host, failure)
             else:
                 slot.dropped += 1
         if not has_room:
@@ -105,7 +107,7 @@ def decided(kind: Kind, asked: Asked, walk: Walk) -> None:
 
     A call that stays where it is, and one that bypasses the breakers, asks none of them.
     """
-    if walk.given in {Given.STICKY, Given.BYPASS}:
+    if walk.given in {Given.STICKY, Given.BYPASS} or _holds_its_lease(walk):
         return
     is_last_resort = walk.given == Given.LAST_RESORT
     wanted = walk.findings if is_last_resort else walk.findings[: walk.chosen + 1]
@@ -118,8 +120,14 @@ def decided(kind: Kind, asked: Asked, walk: Walk) -> None:
             flags |= Flag.TAKEN
             flags |= Flag.PROBE if walk.given == Given.PROBE else Flag(0)
             flags |= Flag.LAST_RESORT if is_last_resort else Flag(0)
-        sighting = Sighting(walk.now_ms, call, 0, 0, What.ASKED, flags)
-        _recorder.add(kind, finding.provider, sighting)
+        sighting = Sighting(walk.now_ms, call, 0, 0, 0, What.ASKED, flags)
+        _recorder.add(kind, finding.provider, sighting, asked.host)
+
+
+def _holds_its_lease(walk: Walk) -> bool:
+    """Whether the lease was given to this call before."""
+    lease = walk.findings[walk.chosen].breaker.leases.get(walk.lease)
+    return lease is not None and lease.at_ms < walk.now_ms
 
 
 def seen(kind: Kind, outcome: Outcome, route: Route | None, recorded: Recorded) -> None:
@@ -138,12 +146,10 @@ def seen(kind: Kind, outcome: Outcome, route: Route | None, recorded: Recorded) 
     elif outcome.kind in FAILURE_KINDS:
         what = What.FAILED
         retry_after_ms = round((outcome.retry_after_s or 0) * 1000)
-        failure = Failure(
-            outcome.reason, outcome.host, outcome.call_id, retry_after_ms, outcome.kind
-        )
+        failure = Failure(outcome.reason, outcome.call_id, retry_after_ms, outcome.kind)
     if what is not None:
-        sighting = Sighting(recorded.now_ms, call, value, outcome.age_ms, what, flags)
-        _recorder.add(kind, outcome.provider, sighting, failure)
+        sighting = Sighting(recorded.now_ms, call, value, outcome.age_ms, 0, what, flags)
+        _recorder.add(kind, outcome.provider, sighting, outcome.host, failure)
 
 
 def _started(
@@ -155,5 +161,5 @@ def _started(
     before = steps[: steps.index(outcome.provider)] if is_diverted else []
     for provider in [*before, outcome.provider]:
         flags = Flag.TAKEN if provider == outcome.provider else Flag(0)
-        sighting = Sighting(recorded.now_ms, call, 0, outcome.age_ms, What.STARTED, flags)
-        _recorder.add(kind, provider, sighting)
+        sighting = Sighting(recorded.now_ms, call, 0, outcome.age_ms, 0, What.STARTED, flags)
+        _recorder.add(kind, provider, sighting, outcome.host)

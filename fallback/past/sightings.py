@@ -4,19 +4,20 @@ A sighting is what the shared breaker of one provider was told, at the time by R
 which it was told: enough for `machine` to take the same steps again.
 
 Packed: zlib of a line of JSON and, behind the line break, the sightings in the order they came.
-The line holds {"failures": [[reason, host, call, retry_after_ms, kind], …], "dropped": n}.
+The line holds {"failures": [[reason, call, retry_after_ms, kind], …], "hosts": […], "dropped": n}.
 """
 
 import json
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 from typing import Any, Final, NamedTuple
 
 SLOT_MS: Final = 600_000  # one row of the database; also what is read at once
-_ROW: Final = struct.Struct("<QIIIBB")  # the fields of a Sighting
+_ROW: Final = struct.Struct("<QIIIHBB")  # the fields of a Sighting
+HOSTS_MAX: Final = 500  # of one slot; those beyond are one, the first: no host at all
 _LEVEL: Final = 6
 
 
@@ -43,21 +44,22 @@ class Sighting(NamedTuple):
     """One thing that was seen. `call` is a number for the call, the same in all its sightings.
 
     `value`: of HEARD the latency in ms (0: not told), of FAILED its index among the failures.
+    `host`: the index among the slot's hosts of the one that told it.
     """
 
     at_ms: int
     call: int
     value: int
     age_ms: int
+    host: int
     what: int
     flags: int
 
 
 class Failure(NamedTuple):
-    """A failure in full."""
+    """A failure in full; its host is with its sighting."""
 
     reason: str
-    host: str
     call: str
     retry_after_ms: int
     kind: str
@@ -70,12 +72,28 @@ class Slot:
     start_ms: int
     sightings: list[Sighting] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    hosts: list[str] = field(default_factory=lambda: [""])
     dropped: int = 0
 
     @property
     def calls(self) -> int:
         """Calls that wanted the provider."""
         return sum(one.what in {What.ASKED, What.STARTED} for one in self.sightings)
+
+    def add(self, sighting: Sighting, host: str = "", failure: Failure | None = None) -> None:
+        """Put a sighting at the end, with its host and, of FAILED, its failure."""
+        if failure:
+            sighting = sighting._replace(value=len(self.failures))
+            self.failures.append(failure)
+        self.sightings.append(sighting._replace(host=self._host(host)))
+
+    def _host(self, name: str) -> int:
+        if name in self.hosts:
+            return self.hosts.index(name)
+        if len(self.hosts) >= HOSTS_MAX:
+            return 0
+        self.hosts.append(name)
+        return len(self.hosts) - 1
 
 
 def call_number(call_id: str) -> int:
@@ -91,7 +109,7 @@ def slot_start(at_ms: int) -> int:
 
 def pack(slot: Slot) -> bytes:
     """Return a slot as bytes."""
-    head = json.dumps({"failures": slot.failures, "dropped": slot.dropped})
+    head = json.dumps({"failures": slot.failures, "hosts": slot.hosts, "dropped": slot.dropped})
     rows = b"".join(_ROW.pack(*one) for one in slot.sightings)
     return zlib.compress(head.encode() + b"\n" + rows, _LEVEL)
 
@@ -105,6 +123,7 @@ def unpack(start_ms: int, data: bytes) -> Slot:
             start_ms,
             [Sighting._make(row) for row in _ROW.iter_unpack(rows)],
             [Failure(*failure) for failure in said["failures"]],
+            list(said["hosts"]),
             int(said["dropped"]),
         )
     except (zlib.error, ValueError, KeyError, TypeError, struct.error):
@@ -117,17 +136,11 @@ def merge(start_ms: int, parts: Sequence[Slot]) -> Slot:
         return parts[0]
     whole = Slot(start_ms, dropped=sum(part.dropped for part in parts))
     for part in parts:
-        offset = len(whole.failures)
-        whole.failures += part.failures
-        whole.sightings += _renumbered(part.sightings, offset)
+        for one in part.sightings:
+            failure = part.failures[one.value] if one.what == What.FAILED else None
+            whole.add(one, part.hosts[one.host], failure)
     whole.sightings.sort(key=_time)  # stable: what one process saw stays in its order
     return whole
-
-
-def _renumbered(sightings: Iterable[Sighting], offset: int) -> Iterator[Sighting]:
-    for one in sightings:
-        is_failure = offset and one.what == What.FAILED
-        yield one._replace(value=one.value + offset) if is_failure else one
 
 
 def _time(sighting: Sighting) -> Any:
