@@ -20,6 +20,7 @@ The doors to Redis and the database
     stream       the event stream, read side
     models/      what operators set, and what history keeps
     catalog      the configuration as plain values, cached in each process
+    configuration/  the whole of it as one document: built, compared, applied, merged
     keys         API keys: made, and told whose a request's is
 
 Verbs and reads
@@ -27,7 +28,7 @@ Verbs and reads
     orders       the five orders, as people give them
     standin      what a process decides with meanwhile
     standing     operators' orders that outlive Redis's data
-    changes      what a change of the configuration sets off
+    changes/     what a change of the configuration sets off; who, when, why; undone
     stats/       calls, failures and latencies per minute
     past/        the recorded past: what the breakers were told, for rehearsals
     status       everything as it is now, one value for all readers

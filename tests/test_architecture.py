@@ -17,7 +17,7 @@ services
 status backtest
 standin standing stats past
 keys
-catalog
+catalog configuration
 stream
 flushing
 breaker models

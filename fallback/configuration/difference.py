@@ -1,0 +1,155 @@
+"""What changed from one document to another: a line for each value, and a text diff.
+
+A document is compared by its leaves, so that two people who changed two values of one row did not
+change the same thing. A chain is two kinds of leaf: its order, and each step's own settings.
+"""
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from fallback.configuration.document import Document, canonical, is_same
+from fallback.configuration.sections import BY_NAME, STEPS, WHAT_COUNTS
+from fallback.configuration.text import to_yaml
+
+Path = tuple[str, ...]
+SHOWN_MAX: Final = 80
+SUMMARY_MAX: Final = 300
+
+
+class Missing:
+    """Stands for a value that a document does not have; None is a value."""
+
+    def __repr__(self) -> str:
+        return "nothing"
+
+
+MISSING: Final = Missing()
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One value that changed. A path of two names a whole entry, added or taken out."""
+
+    path: Path
+    before: Any
+    after: Any
+
+    @property
+    def where(self) -> str:
+        """The path in words: `policy default: failure_threshold`."""
+        section, key, *inner = self.path
+        noun = f"{BY_NAME[section].noun} {key}"
+        return f"{noun}: {'.'.join(inner)}" if inner else noun
+
+    @property
+    def dotted(self) -> str:
+        """The path as problems name it: `policies.default.failure_threshold`."""
+        return ".".join(self.path)
+
+    def __str__(self) -> str:
+        if len(self.path) == 2:
+            return f"{self.where}: {'added' if self.before is MISSING else 'removed'}"
+        return f"{self.where}: {shown(self.before)} → {shown(self.after)}"
+
+
+def diff(before: Document, after: Document) -> list[Difference]:
+    """Return what has to change to get from `before` to `after`, in the order of sections."""
+    found = []
+    for name in BY_NAME:
+        old, new = before.get(name, {}), after.get(name, {})
+        for key in sorted({*old, *new}):
+            found += _of_entry((name, key), old.get(key, MISSING), new.get(key, MISSING))
+    return found
+
+
+def _of_entry(path: Path, old: Any, new: Any) -> list[Difference]:
+    if old is MISSING or new is MISSING:
+        return [Difference(path, old, new)]
+    if is_same(old, new):
+        return []
+    before, after = leaves(path, old), leaves(path, new)
+    return [
+        Difference(leaf, before.get(leaf, MISSING), after.get(leaf, MISSING))
+        for leaf in dict.fromkeys((*before, *after))
+        if not is_same_leaf(before.get(leaf, MISSING), after.get(leaf, MISSING))
+    ]
+
+
+def is_same_leaf(one: Any, other: Any) -> bool:
+    """Whether two leaves are the same; nothing is the same as nothing alone."""
+    if one is MISSING or other is MISSING:
+        return one is other
+    return is_same(one, other)
+
+
+def leaves(path: Path, entry: Mapping[str, Any]) -> dict[Path, Any]:
+    """Return the values of an entry by their paths."""
+    return {path + inner: value for inner, value in _leaves(entry)}
+
+
+def _leaves(entry: Mapping[str, Any]) -> Iterator[tuple[Path, Any]]:
+    for name, value in entry.items():
+        if name == STEPS:
+            yield (STEPS,), [step["provider"] for step in value]
+            yield from _nested(STEPS, {step["provider"]: step["settings"] for step in value})
+        elif name == WHAT_COUNTS:
+            yield from _nested(WHAT_COUNTS, value)
+        elif isinstance(value, dict):
+            yield from (((name, key), setting) for key, setting in value.items())
+        else:
+            yield (name,), value
+
+
+def _nested(name: str, rows: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[Path, Any]]:
+    for key, values in rows.items():
+        yield from (((name, key, inner), value) for inner, value in values.items())
+
+
+def shown(value: Any) -> str:
+    """Return a value in one short line."""
+    if value is MISSING or value is None:
+        return "nothing"
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        text = ", ".join(value) or "none"
+    elif isinstance(value, str):
+        text = json.dumps(value, ensure_ascii=False)
+    else:
+        text = canonical(value)
+    return text if len(text) <= SHOWN_MAX else f"{text[: SHOWN_MAX - 1]}…"
+
+
+def summary(differences: Sequence[Difference]) -> str:
+    """Return what changed in one line of at most `SUMMARY_MAX` characters."""
+    text = ""
+    for index, difference in enumerate(differences):
+        more = f"{'; ' if text else ''}{difference}"
+        rest = len(differences) - index
+        if len(text) + len(more) > SUMMARY_MAX - 20:
+            return f"{text}; and {rest} more" if text else f"{more[: SUMMARY_MAX - 20]}…"
+        text += more
+    return text
+
+
+def text_diff(before: Document, after: Document) -> str:
+    """Return a unified diff of the entries that differ, whole, as YAML; empty if none does."""
+    changed = {difference.path[:2] for difference in diff(before, after)}
+    if not changed:
+        return ""
+    old, new = (to_yaml(_narrowed(one, changed)).splitlines() for one in (before, after))
+    lines = difflib.unified_diff(old, new, "before", "after", n=len(old), lineterm="")
+    return "\n".join(lines)
+
+
+def _narrowed(document: Document, paths: set[Path]) -> Document:
+    found: Document = {}
+    for section, key in sorted(paths, key=_place):
+        if key in document.get(section, {}):
+            found.setdefault(section, {})[key] = document[section][key]
+    return found
+
+
+def _place(path: Path) -> tuple[int, str]:
+    return list(BY_NAME).index(path[0]), path[1]
