@@ -22,7 +22,18 @@ from django.db import InterfaceError, OperationalError, close_old_connections, c
 from django.db import transaction as database
 from django.utils import timezone
 
-from fallback import alerts, breaker, catalog, history, metrics, past, services, stats, stream
+from fallback import (
+    alerts,
+    breaker,
+    catalog,
+    changes,
+    history,
+    metrics,
+    past,
+    services,
+    stats,
+    stream,
+)
 from fallback.domain import Event, EventName, Kind, Snapshot
 from fallback.errors import BreakerUnavailable
 from fallback.models import DeadLetter
@@ -194,6 +205,7 @@ class Pump:
         self._past.run()
         keep = timedelta(days=settings.HISTORY_DAYS)
         count = history.forget(timezone.now() - keep, at_most=FORGET_AT_MOST)
+        count += changes.forget(timezone.now() - keep, at_most=FORGET_AT_MOST)
         count += stats.forget(timezone.now(), at_most=FORGET_AT_MOST)
         count += past.forget(timezone.now(), days=settings.PAST_DAYS, at_most=FORGET_AT_MOST)
         if count:

@@ -7,6 +7,7 @@ constraints whoever writes them. Reads on the hot path go through `fallback.cata
 from fallback.models.alert import AlertDestination, AlertTemplate, SlackOperator
 from fallback.models.api_key import ApiKey, Role
 from fallback.models.carried import DeadLetter, Position
+from fallback.models.change import ChangedEntry, ConfigChange
 from fallback.models.configured import Configured
 from fallback.models.idempotency import IdempotentRequest
 from fallback.models.incident import Incident, Transition
@@ -24,6 +25,8 @@ __all__ = [
     "AlertTemplate",
     "AlertThread",
     "ApiKey",
+    "ChangedEntry",
+    "ConfigChange",
     "ConfigRevision",
     "Configured",
     "DeadLetter",

@@ -36,6 +36,14 @@ class ConfigRevision(models.Model):
         return row.number
 
     @classmethod
+    def lock(cls) -> None:
+        """Have everybody else who changes the configuration wait for the end of the transaction.
+
+        On SQLite the transaction's beginning has done that already.
+        """
+        cls.objects.select_for_update().get_or_create(pk=cls.ONLY)
+
+    @classmethod
     def current(cls) -> int:
         """Return the number, 0 before the first change."""
         return cls.objects.filter(pk=cls.ONLY).values_list("number", flat=True).first() or 0

@@ -11,7 +11,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from fallback import keys
+from fallback import changes, keys
 from fallback.models import ApiKey, Role
 
 
@@ -39,5 +39,6 @@ class Command(BaseCommand):
             row.full_clean()
         except ValidationError as error:
             raise CommandError(" ".join(error.messages)) from error
-        row.save()
+        with changes.made_by("command:api_key", f"a new key for {name}"):
+            row.save()
         self.stdout.write(text)

@@ -10,8 +10,9 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand
-from django.db import models, transaction
+from django.db import models
 
+from fallback import changes
 from fallback.domain import DEFAULT_WHAT_COUNTS, Kind
 from fallback.messages.defaults import DEFAULTS
 from fallback.models import (
@@ -69,7 +70,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, restore: bool, **options: Any) -> None:
         self.restore = restore
-        with transaction.atomic():
+        with changes.made_by("command:seed", "the starter configuration"):
             policy = self._seed_policy()
             for slug, columns in PROVIDERS.items():
                 self._seed_provider(policy, slug, columns)

@@ -1,0 +1,27 @@
+"""What a change of the configuration sets off, and WHAT IS REMEMBERED OF IT.
+
+    watching.py    the signals: one new revision per transaction, told to breakers and processes
+    recording.py   who changed what and why: one `ConfigChange` per transaction that changed any
+    undoing.py     one change taken back, or everything as it was then
+    retention.py   what is old enough to be forgotten
+
+Whoever changes the configuration says so: `with changes.made_by("admin:ana", "too jumpy"): …`.
+"""
+
+from fallback.changes.recording import Making, made_by
+from fallback.changes.retention import forget
+from fallback.changes.undoing import Plan, back_to, undo, way_back, way_without
+from fallback.changes.watching import announce, watch
+
+__all__ = [
+    "Making",
+    "Plan",
+    "announce",
+    "back_to",
+    "forget",
+    "made_by",
+    "undo",
+    "watch",
+    "way_back",
+    "way_without",
+]
