@@ -37,10 +37,8 @@ def set_threshold(number: int, *, author: str = "admin:ana", reason: str = "too 
 @pytest.fixture
 def route() -> Route:
     """Save a route over soniox and deepgram, and begin the record there."""
-    route = make_route("breeze", "soniox", "deepgram")
     with changes.made_by("test"):
-        pass
-    return route
+        return make_route("breeze", "soniox", "deepgram")
 
 
 def test_a_change_has_its_author_reason_and_what_in_a_line(route: Route) -> None:
@@ -213,8 +211,7 @@ def test_undo_puts_inlines_and_their_order_back(route: Route) -> None:
 
 def test_undo_keeps_what_others_changed_since(route: Route) -> None:
     change = set_threshold(5)
-    with changes.made_by("admin:bo", "patience"):
-        Policy.objects.update(failure_window_s=300)
+    Policy.objects.update(failure_window_s=300)
     changes.undo(change, author="admin:ana", reason="worse")
     policy = Policy.objects.get()
 

@@ -79,13 +79,15 @@ def made_by(author: str, reason: str = "") -> Iterator[Making]:
     with transaction.atomic():
         ConfigRevision.lock()
         mine.before = configuration.build()
-        _catch_up(mine.before)
         token = _making.set(mine)
         try:
             yield mine
         finally:
             _making.reset(token)
-        mine.change = _record(mine, configuration.build())
+        after = configuration.build()
+        if mine.others or not configuration.is_same(mine.before, after):
+            _catch_up(mine.before)
+            mine.change = _record(mine, after)
 
 
 def begin() -> None:
@@ -121,18 +123,18 @@ def _catch_up(now: Document) -> None:
     last = ConfigChange.objects.newest()
     if last is None:
         _store(Making(SYSTEM, BEGINNING), now, "The beginning", [])
-    else:
+    elif not configuration.is_same(last.configuration, now):
         _record(Making(SYSTEM, UNSEEN, last.configuration), now)
 
 
 def _record(mine: Making, now: Document) -> ConfigChange | None:
+    """Store a change, unless nothing changed."""
     differences = configuration.diff(mine.before, now)
     others = list(dict.fromkeys(mine.others))
     if not differences and not others:
         return None
-    told = [str(one) for one in others]
-    if differences:
-        told.insert(0, configuration.summary(differences))
+    told = [configuration.summary(differences)] if differences else []
+    told += [str(one) for one in others]
     paths = [one.path[:2] for one in differences] + [(one.section, one.key) for one in others]
     return _store(mine, now, "; ".join(told), paths)
 

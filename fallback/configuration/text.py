@@ -23,9 +23,10 @@ _WORDS: Final = {
     **dict.fromkeys(("false", "False", "FALSE"), False),
     **dict.fromkeys(("null", "Null", "NULL", "~", ""), None),
 }
-_WHOLE: Final = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,30})\Z")
+_WHOLE: Final = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,4000})\Z")
 _REAL: Final = re.compile(
-    r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]{1,4})?\Z|[-+]?\.inf\Z|\.nan\Z"
+    r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]{1,4})?\Z"
+    r"|[-+]?[0-9]+[eE][-+]?[0-9]{1,4}\Z|[-+]?\.inf\Z|\.nan\Z"
 )
 Place = tuple[str | int, ...]
 
@@ -37,12 +38,21 @@ class Parsed:
     document: Any
     lines: Mapping[Place, int] = field(default_factory=dict, repr=False)
 
-    def line_of(self, place: Place) -> int:
-        """Return the line of a value, or of the nearest thing around it that is there."""
-        for length in range(len(place), -1, -1):
-            if place[:length] in self.lines:
-                return self.lines[place[:length]]
-        return 1
+    def line_of(self, path: str) -> int:
+        """Return the line of a value, or of the nearest thing around it that is in the text."""
+        known = self._by_path()
+        while path not in known and path:
+            path = path[: max(path.rfind("."), path.rfind("["), 0)]
+        return known.get(path, 1)
+
+    def _by_path(self) -> dict[str, int]:
+        return {_dotted(place): line for place, line in self.lines.items()}
+
+
+def _dotted(place: Place) -> str:
+    """Return a place as problems name it: `routes.breeze.steps[1].provider`."""
+    names = (f"[{name}]" if isinstance(name, int) else f".{name}" for name in place)
+    return "".join(names).removeprefix(".")
 
 
 class _Dumper(yaml.SafeDumper):
