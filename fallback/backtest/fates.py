@@ -131,9 +131,8 @@ def _seen(
     """Return whether the calls of a time failed, most of them, and how; None without any."""
     heard, failures = 0, list[Seen]()
     for slot in past.read(kind, provider, since_ms, until_ms):
-        for sighting in slot.sightings:
-            if not since_ms <= sighting.at_ms < until_ms:
-                continue
+        for position in range(slot.position(since_ms), slot.position(until_ms)):
+            sighting = slot[position]
             if sighting.what == What.HEARD:
                 heard += 1
             elif sighting.what == What.FAILED:

@@ -41,6 +41,7 @@ HEARD_MAX: Final = 100_000  # calls known to have been heard, twice this at most
 HEARD_AFTER_MS: Final = 2_000  # when a call of inferred health is heard
 FLAP_MS: Final = 600_000  # a trip so soon after the recovery is a flap
 
+_ASKED, _HEARD = int(What.ASKED), int(What.HEARD)
 _TAKEN, _MAY_PROBE = int(Flag.TAKEN), int(Flag.MAY_PROBE)
 _PROBE, _LAST_RESORT = int(Flag.PROBE), int(Flag.LAST_RESORT)
 
@@ -90,10 +91,12 @@ class Lane:
     def meet(self, sighting: Sighting, slot: Slot) -> None:
         """Meet one sighting of a slot."""
         at_ms, call, value, age_ms, host, what, flags = sighting
+        if self._pass_quickly(at_ms, call, value, age_ms, what, flags):
+            return
         self._meet_expected(at_ms)
-        if what == What.ASKED:
+        if what == _ASKED:
             self._asked(at_ms, call, flags)
-        elif what == What.HEARD:
+        elif what == _HEARD:
             self._heard_then(at_ms, call, self._heard(call, value, age_ms, slot.hosts[host]), flags)
         elif what == What.FAILED:
             failed = self._failed(call, slot.failures[value], age_ms, slot.hosts[host])
@@ -128,16 +131,36 @@ class Lane:
             for call_id in list(known)[: CALLS_MAX // 2]:
                 del known[call_id]
 
+    def _pass_quickly(
+        self, at_ms: int, call: int, value: int, age_ms: int, what: int, flags: int
+    ) -> bool:
+        """Do what is plain and common with no more than it needs: a call that a breaker surely
+        keeps out, or a transcript that can only be sampled. Return whether that was all."""
+        if what == _ASKED and at_ms < self._out_until_ms and not flags & _LAST_RESORT:
+            if call not in self._away:
+                self._breaker.diverted += 1
+                self._send_away(at_ms, call, flags)
+            return True
+        if what != _HEARD:
+            return False
+        if self._is_sampling and value <= self.policy.slow_after_ms and not self._may_trip(at_ms):
+            self._remember_heard(call)
+            self._sample(at_ms, at_ms - age_ms)
+            return True
+        if at_ms < self._out_until_ms:
+            if self._away.pop(call, None) is not None:
+                self.counts.diverted_healthy += 1
+            elif self._samples:
+                self._remember_heard(call)
+            return True
+        return False
+
     # --- what happened then
 
     def _asked(self, at_ms: int, call: int, flags: int) -> None:
         breaker = self._breaker
         if breaker.state in ADMITTING_STATES:
             self._admit(at_ms, call, flags)
-        elif self._is_surely_out(at_ms, breaker) and not flags & _LAST_RESORT:
-            if call not in self._away:
-                breaker.diverted += 1
-                self._send_away(at_ms, call, flags)
         else:
             self._ask(at_ms, call, flags)
 
@@ -176,12 +199,6 @@ class Lane:
         end_ms = until_ms(self._breaker, self.policy)
         if end_ms is not None and at_ms >= end_ms:
             self._look(at_ms)
-
-    def _is_surely_out(self, at_ms: int, breaker: Breaker) -> bool:
-        """Whether asking would do no more than to count the call."""
-        if breaker.state != State.OPEN or not breaker.diverted:
-            return False
-        return at_ms < (until_ms(breaker, self.policy) or 0)
 
     def _ask(self, at_ms: int, call: int, flags: int) -> None:
         is_last_resort = bool(flags & _LAST_RESORT)
@@ -228,6 +245,8 @@ class Lane:
                 self._hear(due_ms, call, self._heard(call, 0, 0, ""), has_shown_lease=True)
 
     def _hear(self, at_ms: int, call: int, heard: Outcome, *, has_shown_lease: bool) -> None:
+        if self._samples:
+            self._remember_heard(call)
         lease, was_probe = self._probes.get(call, ("", False))
         if lease:
             is_shown = has_shown_lease or not was_probe
@@ -237,8 +256,6 @@ class Lane:
         breaker = self._breaker
         if breaker.state not in ADMITTING_STATES:
             return
-        if self._samples:
-            self._remember_heard(call)
         is_slow = self._samples and (heard.latency_ms or 0) > self.policy.slow_after_ms
         if is_slow:
             self._bad.append(at_ms)
@@ -325,6 +342,11 @@ class Lane:
         is_admitting = breaker.state in ADMITTING_STATES
         self.is_calm = is_admitting and not (self._expected or self._away)
         self.is_deaf = self.is_calm and not (self._samples or breaker.trips)
+        self._is_sampling = (
+            self.is_calm and self._samples and not breaker.trips and not self.has_orders
+        )
+        is_told = breaker.state == State.OPEN and breaker.diverted and not self._expected
+        self._out_until_ms = (until_ms(breaker, self.policy) or 0) if is_told else 0
 
 
 _CLOSED: Final = Breaker()  # what a breaker is of which nothing is stored; never written to

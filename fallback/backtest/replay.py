@@ -1,5 +1,6 @@
 """The replay: one provider's past, read once, through as many lanes as are given."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ from fallback.backtest.lane import Lane
 from fallback.domain import Cause, EventName, Kind, Order, Policy, State
 from fallback.errors import FallbackError
 from fallback.models import Transition
-from fallback.past import Slot, What
+from fallback.past import Sighting, Slot, What
 from fallback.standing import latest
 
 BUCKETS: Final = 240  # of the timeline of failures
@@ -19,8 +20,7 @@ BUCKETS: Final = 240  # of the timeline of failures
 Progress = Callable[[float], bool]
 """Told how much is done, 0 to 1; answers whether to go on."""
 
-_ASKED, _STARTED, _HEARD = int(What.ASKED), int(What.STARTED), int(What.HEARD)
-_FAILED, _TAKEN = int(What.FAILED), int(past.Flag.TAKEN)
+_ASKED, _HEARD, _TAKEN = int(What.ASKED), int(What.HEARD), int(past.Flag.TAKEN)
 _NEVER_MS: Final = 2**62
 
 
@@ -89,24 +89,39 @@ def _play(slot: Slot, replay: Replay, span: Span, orders: list[tuple[int, Order]
     lane need not know."""
     lanes = list(replay.lanes.values())
     busy, listening = _awake(lanes)
-    next_order_ms = orders[0][0] if orders else _NEVER_MS
-    for sighting in slot.sightings:
-        at_ms, _, _, _, _, what, flags = sighting
-        if at_ms >= next_order_ms:
-            next_order_ms = _give(orders, lanes, at_ms)
+    notable, next_order_ms = slot.notable(), _next_order_ms(orders)
+    position, last = slot.position(span.since_ms), slot.position(span.until_ms)
+    while position < last:
+        if not (busy or listening):
+            position = min(_next(notable, position, last), slot.position(next_order_ms))
+            if position >= last:
+                break
+        sighting = slot[position]
+        position += 1
+        if sighting.at_ms >= next_order_ms:
+            _give(orders, lanes, sighting.at_ms)
             busy, listening = _awake(lanes)
-        if what == _HEARD:
-            audience = listening
-        elif what == _ASKED and flags & _TAKEN:
-            audience = busy
-        else:
-            audience = lanes
-        if audience and span.since_ms <= at_ms < span.until_ms:
+            next_order_ms = _next_order_ms(orders)
+        if audience := _audience(sighting, lanes, busy, listening):
             for lane in audience:
                 lane.meet(sighting, slot)
             busy, listening = _awake(lanes)
     for lane in lanes:
         lane.forget(slot.start_ms)
+
+
+def _audience(
+    sighting: Sighting, lanes: list[Lane], busy: list[Lane], listening: list[Lane]
+) -> list[Lane]:
+    """Return the lanes that must know of it."""
+    if sighting.what == _HEARD:
+        return listening
+    return busy if sighting.what == _ASKED and sighting.flags & _TAKEN else lanes
+
+
+def _next(notable: list[int], position: int, last: int) -> int:
+    index = bisect_left(notable, position)
+    return notable[index] if index < len(notable) else last
 
 
 def _awake(lanes: list[Lane]) -> tuple[list[Lane], list[Lane]]:
@@ -116,23 +131,25 @@ def _awake(lanes: list[Lane]) -> tuple[list[Lane], list[Lane]]:
 
 
 def _count(slot: Slot, replay: Replay, span: Span) -> None:
+    first, last = slot.position(span.since_ms), slot.position(span.until_ms)
     replay.dropped += slot.dropped
-    for at_ms, _, _, _, _, what, _ in slot.sightings:
-        if not span.since_ms <= at_ms < span.until_ms:
-            continue
-        if what <= _STARTED:
-            replay.calls += 1
-        elif what == _FAILED:
+    replay.calls += slot.calls_between(first, last)
+    for position in slot.notable():
+        sighting = slot[position]
+        if sighting.what == What.FAILED and first <= position < last:
             replay.failures += 1
-            replay.failed_in[span.bucket(at_ms)] += 1
+            replay.failed_in[span.bucket(sighting.at_ms)] += 1
 
 
-def _give(orders: list[tuple[int, Order]], lanes: list[Lane], at_ms: int) -> int:
-    """Give the orders that are due; return when the next one is."""
+def _give(orders: list[tuple[int, Order]], lanes: list[Lane], at_ms: int) -> None:
+    """Give the orders that are due."""
     while orders and orders[0][0] <= at_ms:
         order_ms, order = orders.pop(0)
         for lane in lanes:
             lane.ordered(order_ms, order)
+
+
+def _next_order_ms(orders: list[tuple[int, Order]]) -> int:
     return orders[0][0] if orders else _NEVER_MS
 
 

@@ -14,10 +14,10 @@ from fallback.backtest.replay import Progress, Span, run
 from fallback.domain import Kind, Policy
 
 TODAY: Final = "today"
-THRESHOLDS: Final = (1, 2, 3, 5, 8, 12)
-WINDOWS_S: Final = (60, 120, 240, 600)
+THRESHOLDS: Final = (1, 2, 3, 5, 8)
+WINDOWS_S: Final = (60, 600)  # beside today's
 RATES_PERCENT: Final = (20, 35, 50)
-OPEN_SHARES: Final = (1.0, 0.25, 0.05)  # of today's open time
+OPEN_SHARES: Final = (1.0, 0.2)  # of today's open time
 SHORTEST_OPEN_S: Final = 15
 SEARCHED: Final = (
     "failure_threshold", "failure_window_s", "failure_rate_percent", "minimum_calls",

@@ -79,7 +79,7 @@ class Recorder:
                 self._sequence += 1
                 self._waiting[f"{self._process}.{self._sequence}"] = place, slot
             slots.write(self._waiting)
-            written = sum(len(slot.sightings) for _, slot in self._waiting.values())
+            written = sum(len(slot) for _, slot in self._waiting.values())
             self._waiting = {}
             with self._lock:
                 self._count -= written

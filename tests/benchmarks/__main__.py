@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.benchmarks.stage import stage
 from tests.benchmarks.table import print_rows
 
-NAMES = ("redis", "routes", "python", "http")
+NAMES = ("redis", "routes", "python", "http", "rehearsal")
 
 
 def main(names: list[str]) -> None:
@@ -19,13 +19,14 @@ def main(names: list[str]) -> None:
     directory = tempfile.TemporaryDirectory(prefix="stt-bench-")
     with directory as path, stage(Path(path)) as ready:
         # Only now: they import models, and models need Django to be set up.
-        from tests.benchmarks import http_side, python_side, redis_side
+        from tests.benchmarks import http_side, python_side, redis_side, rehearsal
 
         benchmarks = {
             "redis": ("Redis side", redis_side.run),
             "routes": ("Routes", python_side.run_routes),
             "python": ("From Python", python_side.run),
             "http": ("HTTP", http_side.run),
+            "rehearsal": ("A month of a million calls", rehearsal.run),
         }
         for name in names or NAMES:
             title, run = benchmarks[name]
