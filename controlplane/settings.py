@@ -224,6 +224,9 @@ USE_I18N = False
 USE_TZ = True
 TIME_ZONE = "UTC"
 
+# Its own way back would leave the rows within a row behind; fallback/changes has one that works.
+SIMPLE_HISTORY_REVERT_DISABLED = True
+
 # Served from where the packages keep them, read once at start: no collectstatic to forget.
 STATIC_URL = "static/"
 SERVESTATIC_USE_FINDERS = True

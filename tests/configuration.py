@@ -4,6 +4,8 @@ from typing import Any
 
 from fallback.models import Policy, PolicyReason, Provider, Route, RouteStep
 
+WHY = {"change_reason": "a test"}  # what every form of the admin asks for
+
 
 def make_policy(name: str = "default", *, reasons: dict[str, Any] | None = None, **values: Any):
     """Save a policy; `reasons` maps a reason to the columns of its what-counts row."""

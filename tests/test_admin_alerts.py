@@ -20,7 +20,7 @@ from fallback.models import (
     SlackOperator,
 )
 from fallback.pump import Pump
-from tests.configuration import make_provider
+from tests.configuration import WHY, make_provider
 from tests.events import event, fields, outage
 from tests.fake_slack import TOKEN, FakeSlack, shown
 
@@ -53,7 +53,7 @@ def slack(settings) -> Any:
 def form(row: AlertTemplate, **changes: Any) -> dict[str, Any]:
     names = ("event", "name", "severity", "title", "body")
     values = {name: getattr(row, name) for name in names} | {"enabled": "on", "mentions": ""}
-    return values | changes
+    return values | WHY | changes
 
 
 @pytest.mark.parametrize(

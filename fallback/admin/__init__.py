@@ -1,6 +1,8 @@
 """The admin: where operators set everything, see what is out, and give orders.
 
     base        what every page shares
+    changing    a reason for each change, and nobody's work overwritten unseen (seen, rebasing)
+    changes     the history of the configuration; undo, and back to a point
     words       times, durations and states as they are written
     overrides   the five orders, and the page that asks for a reason and an end
     providers   providers, with the live state beside each
@@ -16,9 +18,9 @@ strict content security policy holds for the whole site.
 
 from django.contrib import admin
 
-from fallback.admin import alerts, api_keys, incidents, policies, providers, routes
+from fallback.admin import alerts, api_keys, changes, incidents, policies, providers, routes
 
-__all__ = ["alerts", "api_keys", "incidents", "policies", "providers", "routes"]
+__all__ = ["alerts", "api_keys", "changes", "incidents", "policies", "providers", "routes"]
 
 admin.site.site_header = "STT control plane"
 admin.site.site_title = "STT control plane"

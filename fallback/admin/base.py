@@ -15,6 +15,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 from simple_history.admin import SimpleHistoryAdmin
 
+from fallback.admin.changing import Changes
 from fallback.admin.words import NOTHING
 
 CSS: dict[str, Sequence[str]] = {"all": ["fallback/admin.css"]}
@@ -74,8 +75,8 @@ class LanguageTags(forms.JSONField):
         return bool((initial or []) != self.to_python(data))
 
 
-class ConfiguredAdmin(SimpleHistoryAdmin):  # type: ignore[misc]  # publishes no types
-    """A model that operators set: history of every change, wide JSON fields."""
+class ConfiguredAdmin(Changes, SimpleHistoryAdmin):  # type: ignore[misc]  # publishes no types
+    """A model that operators set: every change has a reason and a history, wide JSON fields."""
 
     formfield_overrides = {
         JSONField: {"form_class": JSONText},

@@ -40,7 +40,7 @@ class WhatCounts(BaseInlineFormSet):  # type: ignore[type-arg]  # not at run tim
         self.missing = [reason for reason in Reason if reason not in known]
         kwargs["initial"] = [_initial(reason) for reason in self.missing]
         super().__init__(data, files, instance, **kwargs)
-        self.extra = self.max_num = len(self.missing)
+        self.extra, self.max_num = len(self.missing), len(Reason)
 
     def clean(self) -> None:
         super().clean()

@@ -8,7 +8,7 @@
 Whoever changes the configuration says so: `with changes.made_by("admin:ana", "too jumpy"): …`.
 """
 
-from fallback.changes.recording import Making, made_by
+from fallback.changes.recording import Making, Touched, made_by, making
 from fallback.changes.retention import forget
 from fallback.changes.undoing import Plan, back_to, undo, way_back, way_without
 from fallback.changes.watching import announce, watch
@@ -16,10 +16,12 @@ from fallback.changes.watching import announce, watch
 __all__ = [
     "Making",
     "Plan",
+    "Touched",
     "announce",
     "back_to",
     "forget",
     "made_by",
+    "making",
     "undo",
     "watch",
     "way_back",

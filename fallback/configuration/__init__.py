@@ -16,13 +16,26 @@ numbers, booleans, None, lists, and dicts with string keys.
 
 from fallback.configuration.applying import apply, planned
 from fallback.configuration.difference import Difference, diff, summary, text_diff
-from fallback.configuration.document import Document, build, is_same
+from fallback.configuration.document import Document, build, canonical, is_same
 from fallback.configuration.merging import Merged, without
-from fallback.configuration.sections import SECTIONS, Section, entry_path, section_of
+from fallback.configuration.sections import (
+    BY_NAME as SECTION_OF,
+)
+from fallback.configuration.sections import (
+    SECTIONS,
+    STEPS,
+    WHAT_COUNTS,
+    Section,
+    entry_path,
+    section_of,
+)
 from fallback.configuration.text import Parsed, from_yaml, to_yaml
 
 __all__ = [
     "SECTIONS",
+    "SECTION_OF",
+    "STEPS",
+    "WHAT_COUNTS",
     "Difference",
     "Document",
     "Merged",
@@ -30,6 +43,7 @@ __all__ = [
     "Section",
     "apply",
     "build",
+    "canonical",
     "diff",
     "entry_path",
     "from_yaml",

@@ -40,9 +40,20 @@ class Difference:
     @property
     def where(self) -> str:
         """The path in words: `policy default: failure_threshold`."""
-        section, key, *inner = self.path
-        noun = f"{BY_NAME[section].noun} {key}"
-        return f"{noun}: {'.'.join(inner)}" if inner else noun
+        inner = ".".join(self.path[2:])
+        return f"{self.noun}: {inner}" if inner else self.noun
+
+    @property
+    def noun(self) -> str:
+        """What kind of thing changed, and which: `policy default`."""
+        return f"{BY_NAME[self.path[0]].noun} {self.path[1]}"
+
+    @property
+    def what(self) -> str:
+        """What happens to the entry: `add`, `delete` or `change`."""
+        if len(self.path) > 2:
+            return "change"
+        return "add" if self.before is MISSING else "delete"
 
     @property
     def dotted(self) -> str:

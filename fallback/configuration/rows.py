@@ -57,10 +57,9 @@ class Writer:
             stay = {step["provider"] for step in target[STEPS]}
             if target.get("kind") != entry["kind"]:
                 stay = set()
-            for step in entry[STEPS]:
-                if step["provider"] not in stay:
-                    steps = self._rows["routes"][key].steps
-                    steps.get(provider__slug=step["provider"]).delete()
+            gone = {step["provider"] for step in entry[STEPS]} - stay
+            if gone:  # the chain is judged as a whole when it is written
+                self._rows["routes"][key].steps.filter(provider__slug__in=gone).delete()
 
     def _park(self, section: Section) -> None:
         """Free unique values of rows that will get another: two rows may be swapping them."""
