@@ -31,7 +31,7 @@ from fallback.models import ChangedEntry, ConfigChange
 WAYS: Final = {
     "undo": (
         "Undo this change",
-        "What it changed is put back. What was changed since, by it or by others, stays.",
+        "What this change did is put back. Whatever was changed since stays as it is.",
         changes.way_without,
         changes.undo,
     ),
@@ -115,10 +115,9 @@ class ConfigChangeAdmin(HistoryAdmin):
         if change is not None:
             context |= page_of(change)
             newest = ConfigChange.objects.newest()
-            context["ways"] = [
-                (way, label) for way, (label, *_) in WAYS.items()
-                if way == "undo" or newest != change
-            ]  # fmt: skip
+            is_possible = {"undo": bool(context["differences"]), "back": newest != change}
+            context["ways"] = [(way, label) for way, (label, *_) in WAYS.items()
+                               if is_possible[way]]  # fmt: skip
         return super().render_change_form(request, context, *args, **kw)
 
     def way_view(self, request: HttpRequest, number: int, way: str) -> HttpResponse:
@@ -228,7 +227,7 @@ def page_of(change: ConfigChange) -> dict[str, Any]:
 
 def shown_differences(differences: Sequence[Difference], text: str) -> dict[str, Any]:
     """Return differences as a page shows them: a line each, and the text with its marks."""
-    lines = text.splitlines()[2:]  # without the names of two files that there are not
+    lines = text.splitlines()
     return {
         "differences": [str(one) for one in differences[:SHOWN_MAX]],
         "more_differences": max(0, len(differences) - SHOWN_MAX),
@@ -237,7 +236,7 @@ def shown_differences(differences: Sequence[Difference], text: str) -> dict[str,
     }
 
 
-_KINDS: Final = {"+": "added", "-": "removed", "@": "place"}
+_KINDS: Final = {"+": "added", "-": "removed"}
 
 
 def entry_link(entry: ChangedEntry) -> SafeString | str:

@@ -17,6 +17,7 @@ from fallback.configuration.text import to_yaml
 Path = tuple[str, ...]
 SHOWN_MAX: Final = 80
 SUMMARY_MAX: Final = 300
+NEAR: Final = 1  # lines shown before and after one that differs
 
 
 class Missing:
@@ -134,24 +135,52 @@ def shown(value: Any) -> str:
 
 def summary(differences: Sequence[Difference]) -> str:
     """Return what changed in one line of at most `SUMMARY_MAX` characters."""
-    text = ""
+    text, last = "", ""
     for index, difference in enumerate(differences):
-        more = f"{'; ' if text else ''}{difference}"
-        rest = len(differences) - index
+        line = str(difference)
+        if difference.noun == last and len(difference.path) > 2:
+            more = f", {line.removeprefix(f'{last}: ')}"
+        else:
+            more = f"{'; ' if text else ''}{line}"
         if len(text) + len(more) > SUMMARY_MAX - 20:
+            rest = len(differences) - index
             return f"{text}; and {rest} more" if text else f"{more[: SUMMARY_MAX - 20]}…"
-        text += more
+        text, last = text + more, difference.noun
     return text
 
 
 def text_diff(before: Document, after: Document) -> str:
-    """Return a unified diff of the entries that differ, whole, as YAML; empty if none does."""
+    """Return the lines of YAML that differ, marked with + and -, each with what it belongs to.
+
+    As a unified diff, but that the names above a line take the place of its number. Empty if
+    nothing differs.
+    """
     changed = {difference.path[:2] for difference in diff(before, after)}
     if not changed:
         return ""
     old, new = (to_yaml(_narrowed(one, changed)).splitlines() for one in (before, after))
-    lines = difflib.unified_diff(old, new, "before", "after", n=len(old), lineterm="")
-    return "\n".join(lines)
+    whole = difflib.unified_diff(old, new, n=len(old) + len(new), lineterm="")
+    lines = [line for line in [*whole][3:] if line[1:] != "{}"]  # nothing at all, in YAML
+    return "\n".join(_outlined(lines))
+
+
+def _outlined(lines: Sequence[str]) -> Iterator[str]:
+    """Yield the marked lines, those next to them, and those that they are under."""
+    shown: set[int] = set()
+    above: list[tuple[int, int]] = []  # (indent, index) of each line that the current one is under
+    for index, line in enumerate(lines):
+        indent = len(line[1:]) - len(line[1:].lstrip(" "))
+        above = [one for one in above if one[0] < indent]
+        if line[0] != " ":
+            shown |= {number for _, number in above}
+            shown |= {*range(max(0, index - NEAR), min(len(lines), index + NEAR + 1))}
+        above.append((indent, index))
+    last = -1
+    for index in sorted(shown):
+        if index > last + 1:
+            yield "  …"
+        yield lines[index]
+        last = index
 
 
 def _narrowed(document: Document, paths: set[Path]) -> Document:

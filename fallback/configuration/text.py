@@ -28,6 +28,8 @@ _REAL: Final = re.compile(
     r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]{1,4})?\Z"
     r"|[-+]?[0-9]+[eE][-+]?[0-9]{1,4}\Z|[-+]?\.inf\Z|\.nan\Z"
 )
+_ODD: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
+_LOST_IN_BLOCKS: Final = re.compile(r"[^\S\n]\n|\A\s|\t")
 Place = tuple[str | int, ...]
 
 
@@ -66,8 +68,12 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text(dumper: Any, value: str) -> Any:
-    is_plain = "\n" in value and not re.search(r"[^\S\n]\n|[^\n -\U0010ffff]|[\x7f-\x9f]", value)
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if is_plain else None)
+    """Return the node of a text: as a block where it has lines, escaped where it has to be."""
+    if _ODD.search(value):
+        style: str | None = '"'  # else some reader takes it for the end of a line
+    else:
+        style = "|" if "\n" in value and not _LOST_IN_BLOCKS.search(value) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 
 _Dumper.add_representer(str, _text)

@@ -11,10 +11,9 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Final
 
-from django.db import transaction
 from django.utils import timezone
 
-from fallback import keys
+from fallback import changes, keys
 from fallback.drill.plan import BACKUP, OPEN_S, PRIMARY, ROUTE
 from fallback.models import ApiKey, Policy, Provider, Role, Route, RouteStep
 
@@ -45,7 +44,7 @@ def staged() -> Iterator[str]:
     )
     key = keys.issue(key_row)
     try:
-        with transaction.atomic():
+        with changes.made_by("command:drill", "a drill begins"):
             key_row.save()
             _set_up()
         yield key
@@ -79,7 +78,7 @@ def _saved(model: Any, names: dict[str, Any], values: dict[str, Any]) -> Any:
 
 def _clear_away(key_row: ApiKey) -> None:
     """Delete from the top down: a provider in a chain cannot be deleted."""
-    with transaction.atomic():
+    with changes.made_by("command:drill", "the drill is over"):
         for row in (
             *Route.objects.filter(slug=ROUTE),
             *Provider.objects.filter(kind="stt", slug__in=(PRIMARY, BACKUP)),
