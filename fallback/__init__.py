@@ -22,6 +22,7 @@ The doors to Redis and the database
     catalog      the configuration as plain values, cached in each process
     configuration/  the whole of it as one document: built, compared, applied, merged
     keys         API keys: made, and told whose a request's is
+    roles        who may do what: the four groups
 
 Verbs and reads
     services/    every verb an agent or an operator has; what happens while Redis is away

@@ -1,6 +1,7 @@
 """The app: its name, and the wiring that has to wait until models are loaded."""
 
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 
 
 class FallbackConfig(AppConfig):
@@ -12,7 +13,8 @@ class FallbackConfig(AppConfig):
 
     def ready(self) -> None:
         # Imported here because models cannot be imported before all apps are loaded.
-        from fallback import changes, checks
+        from fallback import changes, checks, roles
 
         changes.watch()
+        post_migrate.connect(roles.grant, sender=self)  # after Django's own, which it builds on
         checks.register()

@@ -16,7 +16,7 @@ changes orders
 services
 status backtest
 standin standing stats past
-keys
+keys roles
 catalog configuration
 stream
 flushing

@@ -10,6 +10,7 @@
     routes      chains, dragged into order
     api_keys    minted, and shown once
     incidents   incidents, transitions and dead letters, read-only
+    people      users, and the role of each
     alerts      templates with their preview (slack_preview), destinations, deliveries, operators
 
 Validation lives in the models; orders are verbs of `services`. Nothing is inline in a page: one
@@ -18,9 +19,18 @@ strict content security policy holds for the whole site.
 
 from django.contrib import admin
 
-from fallback.admin import alerts, api_keys, changes, incidents, policies, providers, routes
+from fallback.admin import alerts, api_keys, changes, incidents, people, policies, providers, routes
 
-__all__ = ["alerts", "api_keys", "changes", "incidents", "policies", "providers", "routes"]
+__all__ = [
+    "alerts",
+    "api_keys",
+    "changes",
+    "incidents",
+    "people",
+    "policies",
+    "providers",
+    "routes",
+]
 
 admin.site.site_header = "STT control plane"
 admin.site.site_title = "STT control plane"

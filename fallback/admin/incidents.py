@@ -11,7 +11,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
-from fallback import stream
+from fallback import alerts, stream
 from fallback.admin.base import HistoryAdmin, ReadOnly, link, pretty
 from fallback.admin.words import NOTHING, duration, moment, state_badge
 from fallback.domain import Kind
@@ -142,6 +142,7 @@ class IncidentAdmin(HistoryAdmin):
         "call_counts",
     ]
     list_filter = [GoingOn, "provider", ("cause", admin.AllValuesFieldListFilter), "opened_at"]
+    actions = ["acknowledge"]  # type: ignore[assignment]  # its base has none
     search_fields = ["provider", "reason", "actor", "key"]
     date_hierarchy = "opened_at"
     readonly_fields = [
@@ -223,6 +224,23 @@ class IncidentAdmin(HistoryAdmin):
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).prefetch_related("transitions")
+
+    def has_acknowledge_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("fallback.acknowledge_incident")
+
+    @admin.action(permissions=["acknowledge"], description="Acknowledge: stop the reminders")
+    def acknowledge(self, request: HttpRequest, queryset: QuerySet[Incident]) -> None:
+        """Do what the button in Slack does, for each incident that goes on."""
+        by = f"admin:{request.user.get_username()}"
+        for row in queryset:
+            thread = AlertThread.objects.filter(incident_key=row.key).first()
+            if row.closed_at or thread is None:
+                why = "it is over" if row.closed_at else "nothing was told to Slack"
+                messages.warning(request, f"#{row.pk}: not done, {why}.")
+                continue
+            first = alerts.acknowledge(thread, by)
+            told = "is yours: no more reminders" if first == by else f"was already {first}'s"
+            messages.success(request, f"#{row.pk} {told}.")
 
 
 @admin.register(DeadLetter)

@@ -49,6 +49,7 @@ class Incident(models.Model):
             models.Index(fields=["-opened_at", "-id"], name="incident_newest"),
             models.Index(fields=["kind", "provider", "-opened_at"], name="incident_of_provider"),
         ]
+        permissions = [("acknowledge_incident", "Can acknowledge incidents")]
 
     def __str__(self) -> str:
         return f"{self.provider}, {self.opened_at:%Y-%m-%d %H:%M} UTC"
