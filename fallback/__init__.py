@@ -23,6 +23,7 @@ The doors to Redis and the database
     configuration/  the whole of it as one document: built, compared, applied, merged
     keys         API keys: made, and told whose a request's is
     roles        who may do what: the four groups
+    cautions     what to say before a change is kept: rules across rows
 
 Verbs and reads
     services/    every verb an agent or an operator has; what happens while Redis is away

@@ -14,7 +14,7 @@ from django.core.exceptions import ValidationError
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.migrations.executor import MigrationExecutor
 
-from fallback import breaker
+from fallback import breaker, cautions
 from fallback.domain import Kind
 from fallback.errors import BreakerUnavailable
 from fallback.models import Policy, Provider, Route, chain_problems
@@ -49,7 +49,7 @@ def check_configuration(databases: Sequence[str] | None = None, **_: Any) -> Mes
     """Report every route, provider and policy that could not do its work."""
     if DEFAULT_DB_ALIAS not in (databases or ()) or not _is_migrated():
         return []
-    return [*_routes(), *_providers(), *_policies()]
+    return [*_routes(), *_providers(), *_policies(), *_cautions()]
 
 
 def check_redis(databases: Sequence[str] | None = None, **_: Any) -> Messages:
@@ -84,6 +84,15 @@ def _providers() -> Messages:
 
 def _policies() -> Messages:
     return _invalid(Policy.objects.prefetch_related("reasons"), "W004")
+
+
+def _cautions() -> Messages:
+    """Report what is allowed and seldom meant; what a chain lacks altogether, W002 has said."""
+    return [
+        checks.Warning(caution.text, id="fallback.W005")
+        for caution in cautions.present(cautions.read())
+        if caution.is_grave and caution.code != "none_left"
+    ]
 
 
 def _invalid(rows: Any, number: str) -> Messages:

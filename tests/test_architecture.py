@@ -16,7 +16,7 @@ changes orders
 services
 status backtest
 standin standing stats past
-keys roles
+keys roles cautions
 catalog configuration
 stream
 flushing

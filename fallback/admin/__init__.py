@@ -5,6 +5,7 @@
     changes     the history of the configuration; undo, and back to a point
     words       times, durations and states as they are written
     overrides   the five orders, and the page that asks for a reason and an end
+    confirmation what a change brings, said before it is saved
     providers   providers, with the live state beside each
     policies    thresholds, and what counts
     routes      chains, dragged into order

@@ -15,6 +15,7 @@ from django.utils.safestring import SafeString
 
 from fallback import alerts
 from fallback.admin.base import ConfiguredAdmin, HistoryAdmin, LanguageTags, link, pretty
+from fallback.admin.confirmation import AsksFirst
 from fallback.admin.slack_preview import html_of
 from fallback.admin.words import NOTHING, moment
 from fallback.alerts.cards import filled
@@ -71,7 +72,7 @@ class WithMentions(ConfiguredAdmin):
 
 
 @admin.register(AlertTemplate)
-class AlertTemplateAdmin(NeedsSlack, WithMentions):
+class AlertTemplateAdmin(AsksFirst, NeedsSlack, WithMentions):
     """What is said about each event."""
 
     change_form_template = "admin/fallback/alerttemplate/change_form.html"
@@ -230,7 +231,7 @@ def _number(text: str) -> int:
 
 
 @admin.register(AlertDestination)
-class AlertDestinationAdmin(NeedsSlack, WithMentions):
+class AlertDestinationAdmin(AsksFirst, NeedsSlack, WithMentions):
     """Where alerts go."""
 
     list_display = ["name", "channel", "enabled", "meant_for", "mentioned", "waiting", "trouble"]

@@ -3,7 +3,7 @@
 from typing import Any
 
 from django import forms
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.forms.models import BaseInlineFormSet
@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from django.utils.html import format_html_join
 
 from fallback.admin.base import ConfiguredAdmin, link
+from fallback.admin.confirmation import AsksFirst
 from fallback.admin.words import NOTHING
 from fallback.domain import DEFAULT_WHAT_COUNTS, Reason, ReasonRule, Recovery
 from fallback.models import Policy, PolicyReason
@@ -104,7 +105,7 @@ class WhatCountsInline(admin.TabularInline):  # type: ignore[type-arg]  # not at
 
 
 @admin.register(Policy)
-class PolicyAdmin(ConfiguredAdmin):
+class PolicyAdmin(AsksFirst, ConfiguredAdmin):
     """The thresholds that breakers obey."""
 
     form = PolicyForm
@@ -205,11 +206,3 @@ class PolicyAdmin(ConfiguredAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Policy]:
         queryset: QuerySet[Policy] = super().get_queryset(request)
         return queryset.prefetch_related("providers")
-
-    def save_model(self, request: HttpRequest, obj: Policy, form: Any, change: bool) -> None:
-        super().save_model(request, obj, form, change)
-        if obj.trips_at_once_only:
-            messages.warning(
-                request,
-                "Every threshold is off: only reasons that trip at once can open these breakers.",
-            )

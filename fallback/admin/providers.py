@@ -13,6 +13,7 @@ from django.urls import path
 from django.utils.html import format_html_join
 
 from fallback.admin.base import ConfiguredAdmin, LanguageTags, admin_url, link
+from fallback.admin.confirmation import AsksFirst
 from fallback.admin.overrides import board_now, order_action, order_url, order_view
 from fallback.admin.words import (
     NOTHING,
@@ -78,7 +79,7 @@ def orders_to(row: Provider) -> list[dict[str, Any]]:
 
 
 @admin.register(Provider)
-class ProviderAdmin(ConfiguredAdmin):
+class ProviderAdmin(AsksFirst, ConfiguredAdmin):
     """What agents can be sent to."""
 
     object_history_template = "admin/fallback/provider/history.html"

@@ -10,6 +10,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from fallback.admin.base import ConfiguredAdmin, plain_choice
+from fallback.admin.confirmation import AsksFirst
 from fallback.admin.words import NOTHING
 from fallback.models import Provider, Route, RouteStep, chain_problems
 
@@ -36,6 +37,10 @@ class Chain(CustomInlineFormSet):  # type: ignore[misc]  # publishes no types
         form = super()._construct_form(i, **kwargs)
         form.instance.route = self.instance  # as it will be saved, not as it was
         return form
+
+    def delete_existing(self, obj: RouteStep, commit: bool = True) -> None:
+        if commit:
+            obj.delete(chain_is_judged=True)  # by `clean`, with what is added
 
     def clean(self) -> None:
         super().clean()
@@ -76,7 +81,7 @@ class StepInline(SortableTabularInline):  # type: ignore[misc]  # publishes no t
 
 
 @admin.register(Route)
-class RouteAdmin(SortableAdminBase, ConfiguredAdmin):  # type: ignore[misc]  # publishes no types
+class RouteAdmin(AsksFirst, SortableAdminBase, ConfiguredAdmin):  # type: ignore[misc]  # publishes no types
     """The chains that calls go through."""
 
     form = RouteForm

@@ -35,3 +35,7 @@ class Configured(models.Model):
         using = kwargs.get("using") or router.db_for_write(type(self), instance=self)
         with transaction.atomic(using=using):
             return super().delete(*args, **kwargs)
+
+    def why_it_stays(self) -> str:
+        """Return why this row cannot be deleted now, and what to do; empty if it can."""
+        return ""

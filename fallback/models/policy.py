@@ -170,6 +170,20 @@ class Policy(Configured):
         if wrong:
             raise ValidationError(wrong)
 
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        if why := self.why_it_stays():
+            raise models.ProtectedError(why, set(self.providers.all()))
+        return super().delete(*args, **kwargs)
+
+    def why_it_stays(self) -> str:
+        users = [str(row) for row in self.providers.all()] if self.pk else []
+        if not users:
+            return ""
+        return (
+            f"{self.name} cannot be deleted while {', '.join(users)} obey it: give them another"
+            " policy first."
+        )
+
     def as_value(self, rules: Mapping[str, domain.ReasonRule]) -> domain.Policy:
         """Return the plain value; a reason without a row counts what it counts by default."""
         plain = {

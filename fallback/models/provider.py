@@ -97,11 +97,13 @@ class Provider(Configured):
             raise ValidationError({"kind": self._in_use("moved to another kind", routes)})
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
-        routes = self.route_slugs()
-        if routes:
-            steps: set[models.Model] = set(self.steps.all())
-            raise models.ProtectedError(self._in_use("deleted", routes), steps)
+        if why := self.why_it_stays():
+            raise models.ProtectedError(why, set(self.steps.all()))
         return super().delete(*args, **kwargs)
+
+    def why_it_stays(self) -> str:
+        routes = self.route_slugs()
+        return self._in_use("deleted", routes) if routes else ""
 
     def route_slugs(self) -> list[str]:
         """Return the routes whose chain holds this provider."""

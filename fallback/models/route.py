@@ -1,6 +1,7 @@
 """Routes: named, ordered chains of providers."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import models
@@ -121,6 +122,31 @@ class RouteStep(Configured):
 
     def __str__(self) -> str:
         return f"{self.route}: {self.provider}"
+
+    def delete(
+        self, *args: Any, chain_is_judged: bool = False, **kwargs: Any
+    ) -> tuple[int, dict[str, int]]:
+        """Delete it, unless that empties its chain: calls of the route would be refused.
+
+        `chain_is_judged`: whoever deletes it has judged what the whole chain becomes. Deleting
+        the route takes its steps along.
+        """
+        if not (chain_is_judged or self._others().exists()):
+            raise models.ProtectedError(self._last_of_chain(), {self})
+        return super().delete(*args, **kwargs)
+
+    def why_it_stays(self) -> str:
+        return "" if self._others().exists() else self._last_of_chain()
+
+    def _others(self) -> models.QuerySet["RouteStep"]:
+        steps = RouteStep.objects.filter(route=self.route_id).exclude(pk=self.pk)
+        return steps.filter(provider__enabled=True, provider__kind=self.route.kind)
+
+    def _last_of_chain(self) -> str:
+        return (
+            f"{self.provider} is the last usable provider of {self.route}, whose calls would be"
+            " refused without it: add another to the chain first, or delete the route."
+        )
 
     def clean(self) -> None:
         super().clean()
