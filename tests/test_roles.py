@@ -55,6 +55,7 @@ LEAST: dict[str, str] = {
     **{f"auth_{model}_{page}": "owner" for model in ["user", "group"] for page in PAGES[:-1]},
     "auth_user_password_change": "owner",
     "fallback_provider_order": "operator",
+    "fallback_provider_failures": "viewer",
     "fallback_alerttemplate_preview": "viewer",
 }  # fmt: skip
 FOR_ALL_STAFF = {"index", "app_list", "jsi18n", "password_change", "password_change_done"}

@@ -4,6 +4,8 @@
     changing    a reason for each change, and nobody's work overwritten unseen (seen, rebasing)
     changes     the history of the configuration; undo, and back to a point
     words       times, durations and states as they are written
+    questions   the filters of the lists; failures the events behind a number
+    attention   what the first page opens on
     overrides   the five orders, and the page that asks for a reason and an end
     confirmation what a change brings, said before it is saved
     providers   providers, with the live state beside each

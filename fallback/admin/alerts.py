@@ -6,7 +6,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.widgets import AdminTextareaWidget
-from django.db.models import QuerySet
+from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import path
 from django.utils import timezone
@@ -14,8 +14,9 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from fallback import alerts
-from fallback.admin.base import ConfiguredAdmin, HistoryAdmin, LanguageTags, link, pretty
+from fallback.admin.base import ConfiguredAdmin, HistoryAdmin, LanguageTags, admin_url, link, pretty
 from fallback.admin.confirmation import AsksFirst
+from fallback.admin.questions import WhichDestinations, WhichTemplates
 from fallback.admin.slack_preview import html_of
 from fallback.admin.words import NOTHING, moment
 from fallback.alerts.cards import filled
@@ -78,7 +79,7 @@ class AlertTemplateAdmin(AsksFirst, NeedsSlack, WithMentions):
     change_form_template = "admin/fallback/alerttemplate/change_form.html"
     list_display = ["name", "event", "enabled", "severity", "destination", "mentioned"]
     list_display_links = ["name", "event"]
-    list_filter = ["enabled", "severity"]
+    list_filter = [WhichTemplates, "destination"]
     search_fields = ["name", "title", "body"]
     readonly_fields = ["values"]
     fieldsets = [
@@ -235,6 +236,7 @@ class AlertDestinationAdmin(AsksFirst, NeedsSlack, WithMentions):
     """Where alerts go."""
 
     list_display = ["name", "channel", "enabled", "meant_for", "mentioned", "waiting", "trouble"]
+    list_filter = [WhichDestinations]
     search_fields = ["name", "channel", "notes"]
     filter_horizontal = ["providers", "routes"]
     readonly_fields = ["waiting", "trouble"]
@@ -254,11 +256,12 @@ class AlertDestinationAdmin(AsksFirst, NeedsSlack, WithMentions):
         return ", ".join(row.mentions) or NOTHING
 
     @admin.display(description="waiting")
-    def waiting(self, row: AlertDestination) -> str:
-        count = alerts.outbox.waiting(row) if row.pk else 0
+    def waiting(self, row: Any) -> str:
+        count = row.waits if row.pk else 0
         held = row.held_until if row.held_until and row.held_until > timezone.now() else None
-        return format_html("{}{}", count, format_html(", held until {}", moment(held))
-                           if held else "")  # fmt: skip
+        url = f"{admin_url('alert', 'changelist')}?status__exact=pending&destination__id__exact="
+        until = format_html(", held until {}", moment(held)) if held else ""
+        return format_html('<a href="{}{}">{}</a>{}', url, row.pk, count, until)
 
     @admin.display(description="trouble")
     def trouble(self, row: AlertDestination) -> SafeString | str:
@@ -268,7 +271,9 @@ class AlertDestinationAdmin(AsksFirst, NeedsSlack, WithMentions):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[AlertDestination]:
         queryset: QuerySet[AlertDestination] = super().get_queryset(request)
-        return queryset.prefetch_related("providers", "routes")
+        waits = [Alert.Status.PENDING, Alert.Status.SENDING]
+        count = Count("alerts", filter=Q(alerts__status__in=waits))
+        return queryset.annotate(waits=count).prefetch_related("providers", "routes")
 
 
 @admin.register(Alert)
@@ -279,7 +284,8 @@ class AlertAdmin(NeedsSlack, HistoryAdmin):
     list_display_links = ["when"]
     list_filter = ["status", "event", "destination", "provider"]
     list_select_related = ["destination"]
-    search_fields = ["event_id", "provider", "problem"]
+    search_fields = ["event_id", "provider", "problem", "thread__incident_key"]
+    search_help_text = "Event id, provider, incident's key, or what went wrong."
     date_hierarchy = "at"
     actions = ["send_again"]  # type: ignore[assignment]  # its base has none
     fields = [

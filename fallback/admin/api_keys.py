@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from fallback import keys
 from fallback.admin.base import ConfiguredAdmin
+from fallback.admin.questions import WhichKeys
 from fallback.admin.words import NOTHING, moment
 from fallback.models import ApiKey
 
@@ -18,7 +19,7 @@ class ApiKeyAdmin(ConfiguredAdmin):
     """Who may ask, report, override or read."""
 
     list_display = ["name", "role", "state", "expires", "last_used", "shown_part"]
-    list_filter = ["role", "enabled"]
+    list_filter = [WhichKeys, "role"]
     search_fields = ["name", "public", "notes"]
     readonly_fields = ["shown_part", "last_used"]
     fieldsets = [

@@ -2,21 +2,25 @@
 
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.db.models import OuterRef, QuerySet, Subquery, Value
+from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
 from fallback import alerts, stream
-from fallback.admin.base import HistoryAdmin, ReadOnly, link, pretty
+from fallback.admin.base import HistoryAdmin, ReadOnly, admin_url, link, pretty
+from fallback.admin.failures import failures_in
+from fallback.admin.questions import WhichIncidents, WhichLetters
 from fallback.admin.words import NOTHING, duration, moment, state_badge
 from fallback.domain import Kind
 from fallback.errors import BreakerUnavailable
-from fallback.models import AlertThread, DeadLetter, Incident, Transition
+from fallback.models import AlertThread, DeadLetter, Incident, Provider, Transition
 
 IN_INCIDENT: list[str] = [
     "when",
@@ -43,21 +47,6 @@ ALL_OF_IT: list[str] = [
     "event_id",
     "version",
 ]
-
-
-class GoingOn(admin.SimpleListFilter):
-    """Whether an incident is over."""
-
-    title = "state"
-    parameter_name = "state"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("going-on", "going on"), ("over", "over")]
-
-    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
-        if self.value() is None:
-            return queryset
-        return queryset.filter(closed_at__isnull=self.value() == "going-on")
 
 
 class Arrows:
@@ -116,6 +105,7 @@ class TransitionAdmin(Arrows, HistoryAdmin):
     list_display_links = ["when"]
     list_filter = [
         "provider",
+        "kind",
         ("after", admin.AllValuesFieldListFilter),
         ("cause", admin.AllValuesFieldListFilter),
         "at",
@@ -140,8 +130,15 @@ class IncidentAdmin(HistoryAdmin):
         "out_for",
         "why",
         "call_counts",
+        "owner",
     ]
-    list_filter = [GoingOn, "provider", ("cause", admin.AllValuesFieldListFilter), "opened_at"]
+    list_filter = [
+        WhichIncidents,
+        "provider",
+        "kind",
+        ("cause", admin.AllValuesFieldListFilter),
+        "opened_at",
+    ]
     actions = ["acknowledge"]  # type: ignore[assignment]  # its base has none
     search_fields = ["provider", "reason", "actor", "key"]
     date_hierarchy = "opened_at"
@@ -154,9 +151,10 @@ class IncidentAdmin(HistoryAdmin):
         "last_event",
         "calls",
         "acknowledged",
+        "behind",
     ]
     fieldsets = [
-        (None, {"fields": ["provider", "kind", "state", "calls", "acknowledged"]}),
+        (None, {"fields": ["provider", "kind", "state", "calls", "acknowledged", "behind"]}),
         ("When", {"fields": ["opened", "detected_after", "out_for", "closed", "last_event"]}),
         ("Why", {"fields": ["cause", "reason", "actor", "trips", "closing_cause"]}),
         ("For support", {"fields": ["key"], "classes": ["collapse"]}),
@@ -222,8 +220,25 @@ class IncidentAdmin(HistoryAdmin):
             return NOTHING
         return format_html("{}, {}", thread.acknowledged_by, moment(thread.acknowledged_at))
 
+    @admin.display(description="acknowledged by")
+    def owner(self, row: Any) -> str:
+        return row.owner or NOTHING
+
+    @admin.display(description="behind it")
+    def behind(self, row: Incident) -> SafeString | str:
+        provider = Provider.objects.filter(kind=row.kind, slug=row.provider).first()
+        alert_list = f"{admin_url('alert', 'changelist')}?{urlencode({'q': row.key})}"
+        links = [(alert_list, "alerts sent about it")]
+        if provider:
+            links.append((failures_in(row, provider), "its failures, one by one"))
+            links.append((admin_url("provider", "change", provider.pk), "the provider"))
+        return format_html_join(" · ", '<a href="{}">{}</a>', links)
+
     def get_queryset(self, request: HttpRequest) -> Any:
-        return super().get_queryset(request).prefetch_related("transitions")
+        seen = AlertThread.objects.filter(incident_key=OuterRef("key")).exclude(acknowledged_by="")
+        owner = Coalesce(Subquery(seen.values("acknowledged_by")[:1]), Value(""))
+        found = super().get_queryset(request).annotate(owner=owner)
+        return found.prefetch_related("transitions")
 
     def has_acknowledge_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("fallback.acknowledge_incident")
@@ -248,7 +263,7 @@ class DeadLetterAdmin(HistoryAdmin):
     """Events that could not be carried: there should be none."""
 
     list_display = ["at", "kind", "entry_id", "problem", "deliveries", "replayed_at"]
-    list_filter = ["kind", "at"]
+    list_filter = [WhichLetters, "kind", "at"]
     search_fields = ["entry_id", "problem"]
     fields = ["at", "kind", "entry_id", "problem", "deliveries", "replayed_at", "fields_json"]
     readonly_fields = ["fields_json"]

@@ -1,5 +1,6 @@
 """Policies: thresholds, and beside them what each reason counts."""
 
+from datetime import timedelta
 from typing import Any
 
 from django import forms
@@ -12,7 +13,8 @@ from django.utils.html import format_html_join
 
 from fallback.admin.base import ConfiguredAdmin, link
 from fallback.admin.confirmation import AsksFirst
-from fallback.admin.words import NOTHING
+from fallback.admin.questions import WhichPolicies
+from fallback.admin.words import NOTHING, duration
 from fallback.domain import DEFAULT_WHAT_COUNTS, Reason, ReasonRule, Recovery
 from fallback.models import Policy, PolicyReason
 
@@ -120,7 +122,9 @@ class PolicyAdmin(AsksFirst, ConfiguredAdmin):
         "is_shadow",
         "used_by",
     ]
-    search_fields = ["name", "notes"]
+    list_filter = [WhichPolicies]
+    search_fields = ["name", "notes", "providers__slug"]
+    search_help_text = "Name, notes, or a provider that obeys it."
     readonly_fields = ["used_by"]
     fieldsets = [
         (None, {"fields": ["name", "used_by"]}),
@@ -184,7 +188,7 @@ class PolicyAdmin(AsksFirst, ConfiguredAdmin):
 
     @admin.display(description="out for")
     def out_for(self, row: Policy) -> str:
-        return f"{row.open_duration_s} s"
+        return duration(timedelta(seconds=row.open_duration_s))
 
     @admin.display(description="back by")
     def back(self, row: Policy) -> str:

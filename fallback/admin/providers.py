@@ -1,6 +1,7 @@
 """Providers, with the live state of the breaker beside each."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
 
@@ -10,11 +11,16 @@ from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
-from django.utils.html import format_html_join
+from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 
+from fallback import stats
 from fallback.admin.base import ConfiguredAdmin, LanguageTags, admin_url, link
 from fallback.admin.confirmation import AsksFirst
+from fallback.admin.failures import failures_url, failures_view
 from fallback.admin.overrides import board_now, order_action, order_url, order_view
+from fallback.admin.questions import WhichProviders
 from fallback.admin.words import (
     NOTHING,
     UNREACHABLE,
@@ -27,6 +33,7 @@ from fallback.admin.words import (
 from fallback.domain import BREAKER_ACTOR, EventName
 from fallback.models import Incident, Provider, Transition
 from fallback.orders import ORDERS, PERMISSION
+from fallback.stats.counts import Counts
 
 LAST_TRANSITIONS = 10
 LAST_ORDERS = 100
@@ -35,13 +42,17 @@ ORDER_EVENTS += [EventName.RECOVERED]  # a reset of what was out
 
 
 class LiveChangeList(ChangeList):
-    """Puts the live state on each row: one look for the whole page."""
+    """Puts the live state and the last hour on each row: one look each for the whole page."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
         board = board_now()
+        now = timezone.now()
+        hour = stats.read(now - timedelta(hours=1), now)
         for row in self.result_list:
             row.shown = shown_of(row, board)
+            key = (row.kind, row.slug)
+            row.hour = hour.total(*key) if key in hour.providers else Counts()
 
 
 def shown_on(row: Any) -> Shown | NotShown:
@@ -86,14 +97,16 @@ class ProviderAdmin(AsksFirst, ConfiguredAdmin):
     list_display = [
         "provider",
         "live_state",
-        "since",
         "until",
         "failures",
+        "last_hour",
         "override",
         "route_list",
         "policy_link",
     ]
-    search_fields = ["slug", "name", "notes"]
+    list_filter = [WhichProviders, "kind", "policy"]
+    search_fields = ["slug", "name", "notes", "policy__name", "steps__route__slug"]
+    search_help_text = "Name, notes, policy, or a route that uses it."
     list_select_related = ["policy"]
     ordering = ["kind", "slug"]
     actions = [order_action(order) for order in ORDERS.values()]
@@ -110,19 +123,31 @@ class ProviderAdmin(AsksFirst, ConfiguredAdmin):
 
     @admin.display(description="breaker")
     def live_state(self, row: Provider) -> str:
-        return shown_on(row).badge
-
-    @admin.display(description="since")
-    def since(self, row: Provider) -> str:
-        return shown_on(row).since
+        shown = shown_on(row)
+        since = shown.since
+        if since == NOTHING:
+            return shown.badge
+        return format_html('{}<div class="since">since {}</div>', shown.badge, since)
 
     @admin.display(description="until")
     def until(self, row: Provider) -> str:
         return shown_on(row).until
 
     @admin.display(description="failures")
-    def failures(self, row: Provider) -> str:
-        return shown_on(row).failures
+    def failures(self, row: Provider) -> SafeString | str:
+        shown = shown_on(row)
+        if isinstance(shown, NotShown):
+            return shown.failures
+        url = failures_url(row, last_s=shown.breaker["failure_window_s"])
+        return format_html('<a href="{}">{}</a>', url, shown.failures)
+
+    @admin.display(description="last hour")
+    def last_hour(self, row: Any) -> SafeString | str:
+        hour: Counts = row.hour
+        if not (hour.calls or hour.failures):
+            return "no calls"
+        words = f"{hour.failures:,} failed, {hour.calls:,} calls"
+        return format_html('<a href="{}">{}</a>', failures_url(row), words)
 
     @admin.display(description="override")
     def override(self, row: Provider) -> str:
@@ -151,8 +176,10 @@ class ProviderAdmin(AsksFirst, ConfiguredAdmin):
 
     def get_urls(self) -> list[Any]:
         view = self.admin_site.admin_view(order_view)
+        listed = self.admin_site.admin_view(failures_view)
         return [
             path("order/<slug:verb>/", view, name="fallback_provider_order"),
+            path("<path:object_id>/failures/", listed, name="fallback_provider_failures"),
             *super().get_urls(),
         ]
 
@@ -193,6 +220,8 @@ class ProviderAdmin(AsksFirst, ConfiguredAdmin):
                 (moment(it.at), state_badge(it.before), state_badge(it.after), it)
                 for it in Transition.objects.filter(**of_this)[:LAST_TRANSITIONS]
             ],
+            "failures_url": failures_url(row),
             "transitions_url": f"{admin_url('transition', 'changelist')}?{urlencode(of_this)}",
+            "incidents_url": f"{admin_url('incident', 'changelist')}?{urlencode(of_this)}",
             "incident": Incident.objects.filter(**of_this, closed_at=None).first(),
         }

@@ -5,12 +5,16 @@ from typing import Any
 from adminsortable2.admin import CustomInlineFormSet, SortableAdminBase, SortableTabularInline
 from django import forms
 from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 
-from fallback.admin.base import ConfiguredAdmin, plain_choice
+from fallback.admin.base import ConfiguredAdmin, link, plain_choice
 from fallback.admin.confirmation import AsksFirst
+from fallback.admin.questions import RoutesOver, WhichRoutes, diverted_routes
 from fallback.admin.words import NOTHING
 from fallback.models import Provider, Route, RouteStep, chain_problems
 
@@ -41,6 +45,11 @@ class Chain(CustomInlineFormSet):  # type: ignore[misc]  # publishes no types
     def delete_existing(self, obj: RouteStep, commit: bool = True) -> None:
         if commit:
             obj.delete(chain_is_judged=True)  # by `clean`, with what is added
+
+    def add_fields(self, form: Any, index: int | None) -> None:
+        super().add_fields(form, index)
+        if "DELETE" in form.fields:
+            form.fields["DELETE"].widget.attrs["aria-label"] = "take this step out of the chain"
 
     def clean(self) -> None:
         super().clean()
@@ -77,7 +86,20 @@ class StepInline(SortableTabularInline):  # type: ignore[misc]  # publishes no t
     formfield_overrides = ConfiguredAdmin.formfield_overrides
 
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        return plain_choice(super().formfield_for_dbfield(db_field, request, **kwargs))
+        field = plain_choice(super().formfield_for_dbfield(db_field, request, **kwargs))
+        if field is not None:  # the column's heading is no label to a screen reader
+            field.widget.attrs.setdefault("aria-label", f"{db_field.verbose_name} of this step")
+        return field
+
+
+class LiveChangeList(ChangeList):
+    """Puts on each row where its calls start now, if not where they always do: one look."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        moved = diverted_routes()
+        for row in self.result_list:
+            row.moved = moved.get(row.slug)
 
 
 @admin.register(Route)
@@ -91,12 +113,14 @@ class RouteAdmin(AsksFirst, SortableAdminBase, ConfiguredAdmin):  # type: ignore
         "name",
         "kind",
         "chain",
+        "calls_now",
         "fallback",
         "on_mid_call_failure",
         "last_resort",
     ]
-    list_filter = ["kind", "fallback_enabled"]
+    list_filter = [WhichRoutes, "kind", RoutesOver]
     search_fields = ["slug", "name", "notes", "steps__provider__slug"]
+    search_help_text = "Name, notes, or a provider of its chain."
     fieldsets = [
         (None, {"fields": ["name", "slug", "kind"]}),
         (
@@ -108,7 +132,17 @@ class RouteAdmin(AsksFirst, SortableAdminBase, ConfiguredAdmin):  # type: ignore
 
     @admin.display(description="chain")
     def chain(self, row: Route) -> str:
-        return " → ".join(step.provider.slug for step in row.steps.all()) or NOTHING
+        links = [(link(step.provider, step.provider.slug),) for step in row.steps.all()]
+        return format_html_join(" → ", "{}", links) or NOTHING
+
+    @admin.display(description="calls start now on")
+    def calls_now(self, row: Any) -> SafeString | str:
+        if row.moved is None:
+            steps = [step for step in row.steps.all() if step.provider.enabled]
+            return steps[0].provider.slug if steps else NOTHING
+        first, now = row.moved
+        words = format_html('<span class="state state-open">◐ {}</span>', now)
+        return format_html("{}, as {} is out", words, first)
 
     @admin.display(description="fallback", boolean=True, ordering="fallback_enabled")
     def fallback(self, row: Route) -> bool:
@@ -117,3 +151,6 @@ class RouteAdmin(AsksFirst, SortableAdminBase, ConfiguredAdmin):  # type: ignore
     def get_queryset(self, request: HttpRequest) -> QuerySet[Route]:
         queryset: QuerySet[Route] = super().get_queryset(request)
         return queryset.prefetch_related("steps__provider")
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return LiveChangeList

@@ -4,10 +4,10 @@ from typing import Any
 
 from django import template
 
-from fallback import status
+from fallback import alerts, status
+from fallback.admin import attention
 from fallback.admin.words import Shown
 from fallback.domain import State
-from fallback.models import Incident
 
 register = template.Library()
 
@@ -21,11 +21,13 @@ APPS = ["fallback", "auth"]
 LISTS = ["Provider", "Route", "Policy", "Incident", "Transition", "ApiKey", "DeadLetter"]
 
 
-@register.inclusion_tag("admin/fallback/what_is_out.html")
-def what_is_out() -> dict[str, Any]:
-    """Return the verdict, and every breaker that is anything but closed."""
+@register.inclusion_tag("admin/fallback/what_is_out.html", takes_context=True)
+def what_is_out(context: Any) -> dict[str, Any]:
+    """Return the verdict, every breaker that is anything but closed, and what to see to."""
     body = status.build()
     return {
+        "items": attention.items(context["request"].user, body),
+        "is_slack_off": not alerts.is_configured(),
         "is_known": not body["degraded"],
         "verdict": VERDICTS[body["verdict"]],
         "breakers": [
@@ -33,7 +35,6 @@ def what_is_out() -> dict[str, Any]:
             for breaker in body["breakers"]
             if breaker["state"] != State.CLOSED
         ],
-        "incidents": Incident.objects.filter(closed_at=None)[:5],
     }
 
 

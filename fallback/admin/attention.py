@@ -1,0 +1,182 @@
+"""What needs somebody's attention, each with where to go and what to do: the first page's list.
+
+A fixed number of queries, whatever there is; nothing at all means that all is well.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.utils import timezone
+from django.utils.safestring import SafeString
+
+from fallback import alerts, cautions
+from fallback.admin.base import admin_url
+from fallback.admin.questions import expiring
+from fallback.admin.words import duration, moment
+from fallback.models import (
+    Alert,
+    AlertDestination,
+    AlertThread,
+    ApiKey,
+    DeadLetter,
+    Incident,
+    Provider,
+)
+
+MOST: Final = 10  # of a sort; the last line says how many more there are
+LAGGING_S: Final = 10.0
+DEAD_SINCE: Final = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing to look at: what it is, and the page where it is dealt with."""
+
+    text: str
+    do: str
+    url: str
+    model: str
+    is_grave: bool = True
+    at: SafeString | str = ""
+
+
+def items(user: AbstractBaseUser | AnonymousUser, body: Mapping[str, Any]) -> list[Item]:
+    """Return what needs attention and this user may look at, the gravest first.
+
+    `body` is the status that the rest of the page shows.
+    """
+    found = [
+        *_incidents(),
+        *_overrides(body),
+        *_pump(body),
+        *_undelivered(),
+        *_letters(),
+        *_configuration(),
+        *_slack(),
+        *_keys(),
+    ]
+    shown = [item for item in found if user.has_perm(f"fallback.view_{item.model}")]  # type: ignore[union-attr]  # staff have permissions
+    return sorted(shown, key=lambda item: not item.is_grave)
+
+
+def _incidents() -> Iterator[Item]:
+    rows = list(Incident.objects.filter(closed_at=None)[: MOST + 1])
+    seen = AlertThread.objects.filter(incident_key__in=[row.key for row in rows])
+    owners = dict(seen.exclude(acknowledged_by="").values_list("incident_key", "acknowledged_by"))
+    for row in rows[:MOST]:
+        length = duration(timezone.now() - row.opened_at)
+        owner = owners.get(row.key)
+        whose = f"acknowledged by {owner}" if owner else "acknowledged by nobody"
+        yield Item(
+            f"Incident #{row.pk}: {row.provider} has been out for {length}, {whose}.",
+            "See what happened", admin_url("incident", "change", row.pk), "incident",
+        )  # fmt: skip
+    if len(rows) > MOST:
+        yield Item(
+            "There are more incidents that go on.", "All of them",
+            f"{admin_url('incident', 'changelist')}?state=going-on", "incident",
+        )  # fmt: skip
+
+
+def _overrides(body: Mapping[str, Any]) -> Iterator[Item]:
+    held = [
+        shown
+        for shown in body["breakers"]
+        if shown["override"] and shown["override"]["until"] is None
+    ]
+    ids = {(kind, slug): pk for pk, kind, slug in _keys_of(held)}
+    for shown in held[:MOST]:
+        order = shown["override"]
+        state = order["state"].replace("_", " ")
+        pk = ids.get((shown["kind"], shown["provider"]))
+        yield Item(
+            f"{shown['provider']} is held {state} by {order['by']} with no end:"
+            f" “{order['reason'][:120]}”.",
+            "End it, or give it an end",
+            admin_url("provider", "change", pk) if pk else admin_url("provider", "changelist"),
+            "provider",
+        )  # fmt: skip
+
+
+def _keys_of(held: list[Any]) -> Any:
+    slugs = [shown["provider"] for shown in held]
+    return Provider.objects.filter(slug__in=slugs).values_list("pk", "kind", "slug")
+
+
+def _pump(body: Mapping[str, Any]) -> Iterator[Item]:
+    lag_s = body["pump_lag_s"]
+    if lag_s is not None and lag_s > LAGGING_S:
+        yield Item(
+            f"The pump is {duration(timedelta(seconds=lag_s))} behind: history, alerts and"
+            " incidents are late by that much.",
+            "See that `manage.py pump` runs, and what its log says",
+            admin_url("transition", "changelist"), "transition",
+        )  # fmt: skip
+
+
+def _undelivered() -> Iterator[Item]:
+    since = timezone.now() - DEAD_SINCE
+    count = Alert.objects.filter(status=Alert.Status.DEAD, at__gte=since).count()
+    if count:
+        yield Item(
+            f"{count:,} alert{'s' if count > 1 else ''} of the last 24 h could not be delivered.",
+            "See why, and send again",
+            f"{admin_url('alert', 'changelist')}?status__exact=dead", "alert",
+        )  # fmt: skip
+    for row in AlertDestination.objects.filter(enabled=True).exclude(problem="")[:MOST]:
+        yield Item(
+            f"Alerts to {row} have trouble: {row.problem[:200]}.", "Mend the destination",
+            admin_url("alertdestination", "change", row.pk), "alertdestination",
+        )  # fmt: skip
+
+
+def _letters() -> Iterator[Item]:
+    count = DeadLetter.objects.filter(replayed_at=None).count()
+    if count:
+        yield Item(
+            f"{count:,} event{'s' if count > 1 else ''} could not be carried: what they tell is"
+            " missing in history and alerts.",
+            "See why, and put back into the stream",
+            f"{admin_url('deadletter', 'changelist')}?which=waiting", "deadletter",
+        )  # fmt: skip
+
+
+def _configuration() -> Iterator[Item]:
+    found = cautions.present(cautions.read())
+    told = [caution for caution in found if caution.code != "unused"]
+    for caution in told[:MOST]:
+        url = (
+            admin_url(caution.model, "change", caution.pk)
+            if caution.pk
+            else admin_url(caution.model, "changelist")
+        )
+        yield Item(caution.text, "Change it", url, caution.model, caution.is_grave)
+    if len(told) > MOST:
+        yield Item(
+            f"There are {len(told) - MOST:,} more such things: `manage.py check --database"
+            " default` tells all of them.",
+            "Routes", admin_url("route", "changelist"), "route", is_grave=False,
+        )  # fmt: skip
+
+
+def _slack() -> Iterator[Item]:
+    """Slack switched off altogether is a choice, which the page says below; by halves, no."""
+    if alerts.is_configured():
+        for line in alerts.missing():
+            yield Item(f"Slack: {line}", "Set it, or see the README",
+                       admin_url("alertdestination", "changelist"), "alertdestination")  # fmt: skip
+        if not AlertDestination.objects.exists():
+            yield Item("Slack: there is no destination: no alert goes anywhere.", "Add one",
+                       admin_url("alertdestination", "add"), "alertdestination")  # fmt: skip
+
+
+def _keys() -> Iterator[Item]:
+    for row in expiring(ApiKey.objects.all(), timezone.now())[:MOST]:
+        yield Item(
+            f"API key {row.name} expires:", "Give its holder another",
+            admin_url("apikey", "change", row.pk), "apikey", is_grave=False,
+            at=moment(row.expires_at),
+        )  # fmt: skip
