@@ -143,6 +143,7 @@ class Board:
         self._lock = threading.Lock()
         self._held: Status | None = None
         self._built_at_s = float("-inf")
+        self._expired = 0
         self._known = Known()
         self.incidents = Incidents(clock)
 
@@ -150,13 +151,17 @@ class Board:
         """Return what is held while it is fresh, else look; one reader looks for all."""
         with self._lock:
             if self._held is None or self._clock() - self._built_at_s > FRESH_S:
+                expired = self._expired
                 body = self._build(catalog.current())
                 self._held = Status(body, _etag(body))
-                self._built_at_s = self._clock()
+                # What expired while this look was under way may not be in it.
+                is_whole = expired == self._expired
+                self._built_at_s = self._clock() if is_whole else float("-inf")
             return self._held
 
     def expire(self) -> None:
-        """Look again at the next call."""
+        """Look again at the next call, and after a look that is under way."""
+        self._expired += 1
         self._built_at_s = float("-inf")
 
     def _build(self, config: Catalog) -> dict[str, Any]:

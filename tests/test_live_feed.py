@@ -15,6 +15,7 @@ from fallback import breaker, catalog, services, status
 from fallback.domain import Kind, State
 from fallback.live import hub
 from fallback.live.hub import Client, Hub, begin
+from fallback.live.reader import Reader
 from fallback.models import ApiKey, Provider
 from tests.configuration import make_route
 from tests.rest import api, make_key, outcome
@@ -76,16 +77,41 @@ async def test_a_trip_is_told_with_its_transition(key):
     async with serving() as address, listen(address, key) as feed:
         first = await heard(feed, "snapshot")
         await trip()
-        moved, soniox = None, {"state": "closed"}
-        while moved is None or soniox["state"] != "open":
+        moved = None
+        while moved is None:
             change = await heard(feed, "change")
-            moved = moved or change["transition"]
-            rows = [row for row in change["breakers"] if row["provider"] == "soniox"]
-            soniox = rows[-1] if rows else soniox
+            moved = change["transition"]
 
+    assert [row["state"] for row in change["breakers"] if row["provider"] == "soniox"] == ["open"]
     assert (moved["from"], moved["to"]) == ("closed", "open")
     assert moved["cause"] == "failure_threshold"
     assert change["version"] >= change["previous"] >= first["version"]
+
+
+class LateReader(Reader):
+    """Sees no event until it has looked at the status: one that is written just then."""
+
+    def _wait(self):
+        return []
+
+
+def test_what_moves_during_a_look_is_told_with_the_state_it_led_to(key):
+    told = []
+    reader = LateReader(lambda now, events: told.append((now, events)))
+    reader._read_all(block_ms=0)
+    status.expire()
+    before = status.current()
+    services.set_override(
+        Kind.STT, "soniox", state=State.FORCED_OPEN, reason="try", for_s=60, by="admin:ana"
+    )
+    reader._look()
+    now, events = told[0]
+
+    assert [event.after for event in events] == ["forced_open"]
+    assert now.etag != before.etag
+    assert [it["state"] for it in now.body["breakers"] if it["provider"] == "soniox"] == [
+        "forced_open"
+    ]
 
 
 async def test_only_breakers_that_changed_are_told(key):

@@ -317,3 +317,24 @@ def test_an_override_is_shown_with_author_reason_and_end():
         "reason": "trying",
         "until": "1970-01-02T00:00:00.000Z",
     }
+
+
+class Interrupted(Board):
+    """Is told to look again in the middle of its first look."""
+
+    looks = 0
+
+    def _build(self, config):
+        self.looks += 1
+        if self.looks == 1:
+            self.expire()
+        return super()._build(config)
+
+
+@pytest.mark.django_db
+def test_what_expires_during_a_look_is_looked_at_again():
+    board = Interrupted(clock=lambda: 100.0)
+    for _ in range(3):
+        board.current()
+
+    assert board.looks == 2

@@ -57,7 +57,11 @@ class Reader(threading.Thread):
             status.expire()
         now = status.current()
         if now.etag != self._etag:  # what moved it was written with it: tell both together
-            events += self._read_all(block_ms=0) or []
+            late = self._read_all(block_ms=0)
+            if late:  # written after that look, which may be as old as the status is held
+                events += late
+                status.expire()
+                now = status.current()
         self._etag = now.etag
         self._tell(now, events)
         connections.close_all()  # the numbers of incidents come from the database
