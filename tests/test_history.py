@@ -456,3 +456,11 @@ def test_what_an_open_incident_or_a_standing_order_rests_on_is_kept_however_old(
         ("deepgram", "probe_failed"),
         ("soniox", "override_set"),
     ]
+
+
+def test_what_closed_an_incident_that_nobody_saw_close_has_a_name():
+    incident = Incident(key="k", provider="soniox", opened_at=datetime.now(UTC),
+                        cause="unknown", closing_cause="unknown")  # fmt: skip
+    incident.full_clean()
+
+    assert incident.get_closing_cause_display() == "unknown"

@@ -143,6 +143,7 @@ class Cause(StrEnum):
     OVERRIDE_ENDED = "override_ended"
     RESET = "reset"
     POLICY = "policy"
+    UNKNOWN = "unknown"  # in history alone: the event that would say is lost
 
 
 class EventName(StrEnum):

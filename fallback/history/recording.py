@@ -14,13 +14,13 @@ from django.db import transaction
 from django.db.models import Count, Max, Min, Q
 
 from fallback import metrics
-from fallback.domain import ADMITTING_STATES, Event, State
+from fallback.domain import ADMITTING_STATES, Cause, Event, State
 from fallback.history import positions
 from fallback.models import Incident, Transition
 from fallback.standing import latest
 
 # What opened or closed an incident, where the event that said so was lost. Nothing else says it.
-UNKNOWN: Final = "unknown"
+UNKNOWN: Final = Cause.UNKNOWN.value
 LARGEST_COUNT: Final = 2**31 - 1
 
 
