@@ -176,6 +176,20 @@ def test_filters_narrow_by_provider_kind_and_time(reader):
     assert found("provider=gone") == []
 
 
+def test_incidents_that_go_on_are_found_whenever_they_began(reader):
+    add_incident("soniox", 0)
+    add_incident("deepgram", 10)
+    Incident.objects.filter(provider="deepgram").update(closed_at="2026-11-22T12:30:00Z")
+
+    def found(state: str) -> list[str]:
+        page = reader.get(f"/api/v1/incidents?state={state}").json()
+        return [row["provider"] for row in page["results"]]
+
+    assert found("going_on") == ["soniox"]
+    assert found("over") == ["deepgram"]
+    assert reader.get("/api/v1/incidents?state=open").status_code == 400
+
+
 @pytest.mark.parametrize("resource", ["transitions", "incidents"])
 def test_a_query_that_makes_no_sense_is_a_problem(reader, resource):
     found = {query: flaw(reader.get(f"/api/v1/{resource}?{query}"), 400) for query in BAD_QUERIES}

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any, ClassVar, Final
 
 from django.db.models import Model, QuerySet
@@ -34,6 +35,14 @@ from fallback.times import rfc3339
 PAGE: Final = 50
 PAGE_MAX: Final = 200
 
+
+class Going(StrEnum):
+    """Whether an incident is over."""
+
+    GOING_ON = "going_on"
+    OVER = "over"
+
+
 FILTERS: Final = [
     OpenApiParameter(
         "provider",
@@ -46,6 +55,8 @@ FILTERS: Final = [
     OpenApiParameter("cursor", str, description="As `next` and `previous` have it."),
     OpenApiParameter("page_size", {"type": "integer", "minimum": 1, "maximum": PAGE_MAX}),
 ]
+
+STATE: Final = OpenApiParameter("state", str, enum=list(Going), description="Only those.")
 
 
 class CallView(ApiView):
@@ -201,6 +212,13 @@ class IncidentView(HistoryView):
 
     model, moment = Incident, "opened_at"
 
+    class Query(HistoryView.Query):
+        """What may be asked for."""
+
+        state = Word(Going, **OPTIONAL)
+
+    asked = Query()
+
     @extend_schema_serializer(component_name="IncidentPage")
     class Answer(serializers.Serializer[Any]):
         """One page; `next` is the older one."""
@@ -233,10 +251,16 @@ class IncidentView(HistoryView):
         previous = serializers.URLField(allow_null=True)
         results = Row(many=True)
 
-    @extend_schema(operation_id="incidents", parameters=FILTERS, responses=Answer)
+    @extend_schema(operation_id="incidents", parameters=[*FILTERS, STATE], responses=Answer)
     def get(self, request: Request) -> Response:
         """Outages, newest first."""
         return self.page(request)
+
+    def _filtered(self, query: Mapping[str, Any]) -> QuerySet[Any]:
+        rows = super()._filtered(query)
+        if "state" not in query:
+            return rows
+        return rows.filter(closed_at__isnull=query["state"] is Going.GOING_ON)
 
     def row(self, row: Incident) -> dict[str, Any]:
         """Return one incident."""

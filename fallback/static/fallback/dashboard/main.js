@@ -87,9 +87,14 @@ function soonIncidents() {
 
 async function paintIncidents() {
   const today = `${new Date(feed.now()).toISOString().slice(0, 10)}T00:00:00Z`;
-  const page = await fetchJson(`/api/v1/incidents?page_size=50&since=${today}`).catch(() => null);
-  if (!page || !page.results.length) return;
-  byId("incidents").replaceChildren(...page.results.map(incidentLine));
+  const asked = [`since=${today}`, "state=going_on"].map((which) =>
+    fetchJson(`/api/v1/incidents?page_size=50&${which}`));
+  const pages = await Promise.all(asked).catch(() => null);
+  if (!pages) return;
+  const rows = new Map(pages.flatMap((page) => page.results).map((row) => [row.id, row]));
+  if (!rows.size) return;
+  const newest = [...rows.values()].sort((a, b) => (a.opened_at < b.opened_at ? 1 : -1));
+  byId("incidents").replaceChildren(...newest.map(incidentLine));
 }
 
 function incidentLine(row) {
