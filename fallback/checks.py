@@ -26,6 +26,7 @@ Messages = list[checks.CheckMessage]
 def register() -> None:
     """Have Django run these checks; called once, when the app is ready."""
     checks.register(check_secret_key, checks.Tags.security)
+    checks.register(check_slack, checks.Tags.compatibility)
     checks.register(check_configuration, checks.Tags.database)
     checks.register(check_redis, checks.Tags.database)
 
@@ -43,6 +44,26 @@ def check_secret_key(**_: Any) -> Messages:
             id="fallback.E001",
         )
     ]
+
+
+def check_slack(**_: Any) -> Messages:
+    """Slack is on or off: by halves, alerts or orders are missed and nobody knows why."""
+    has_token = bool(settings.SLACK_BOT_TOKEN)
+    listens = bool(settings.SLACK_SIGNING_SECRET or settings.SLACK_APP_TOKEN)
+    others = ("SLACK_SIGNING_SECRET", "SLACK_APP_TOKEN", "SLACK_CHANNEL")
+    given = [name for name in others if getattr(settings, name)]
+    if has_token and not listens:
+        problem = "SLACK_BOT_TOKEN is set, and neither SLACK_SIGNING_SECRET nor SLACK_APP_TOKEN is."
+        hint = (
+            "Alerts are sent, and /stt-status and the buttons under them are refused. Set the"
+            " signing secret (HTTP) or the app token (Socket Mode)."
+        )
+    elif given and not has_token:
+        problem = f"{given[0]} is set, and SLACK_BOT_TOKEN is not."
+        hint = "No alert is sent. Set the bot token, or unset the rest to have Slack off."
+    else:
+        return []
+    return [checks.Warning(problem, hint=hint, id="fallback.W006")]
 
 
 def check_configuration(databases: Sequence[str] | None = None, **_: Any) -> Messages:

@@ -101,3 +101,31 @@ def test_redis_that_answers_is_passed_in_silence() -> None:
 def test_all_checks_pass_on_the_seeds() -> None:
     call_command("seed", stdout=StringIO())
     call_command("check", databases=["default"], fail_level="WARNING")
+
+
+@pytest.mark.parametrize(
+    ("given", "said_of"),
+    [
+        ({"SLACK_BOT_TOKEN": "x"}, "neither SLACK_SIGNING_SECRET nor SLACK_APP_TOKEN"),
+        ({"SLACK_SIGNING_SECRET": "x"}, "SLACK_SIGNING_SECRET is set, and SLACK_BOT_TOKEN is not"),
+        ({"SLACK_APP_TOKEN": "x"}, "SLACK_APP_TOKEN is set"),
+        ({"SLACK_CHANNEL": "#x"}, "SLACK_CHANNEL is set"),
+        ({"SLACK_BOT_TOKEN": "x", "SLACK_CHANNEL": "#x"}, "neither"),
+    ],
+)
+def test_slack_set_up_by_halves_is_a_warning(settings: Any, given: Any, said_of: str) -> None:
+    for name, value in given.items():
+        setattr(settings, name, value)
+
+    assert said_of in said(checks.check_slack())
+
+
+@pytest.mark.parametrize(
+    "given",
+    [[], ["SLACK_BOT_TOKEN", "SLACK_SIGNING_SECRET"], ["SLACK_BOT_TOKEN", "SLACK_APP_TOKEN"]],
+)
+def test_slack_that_is_off_or_whole_is_passed_in_silence(settings: Any, given: Any) -> None:
+    for name in given:
+        setattr(settings, name, "x")
+
+    assert checks.check_slack() == []
