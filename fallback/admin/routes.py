@@ -130,6 +130,9 @@ class RouteAdmin(AsksFirst, SortableAdminBase, ConfiguredAdmin):  # type: ignore
         ("For operators", {"fields": ["notes"]}),
     ]
 
+    class Media:
+        js = ["fallback/route_chain.js"]
+
     @admin.display(description="chain")
     def chain(self, row: Route) -> str:
         links = [(link(step.provider, step.provider.slug),) for step in row.steps.all()]
