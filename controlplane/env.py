@@ -15,6 +15,7 @@ from environ import FileAwareEnv
 VARIABLES: Final = frozenset(
     {
         "ALLOWED_HOSTS",
+        "CHANGES_NEED_APPROVAL",
         "DATABASE_POOL_MAX",
         "DATABASE_URL",
         "DEBUG",
@@ -29,6 +30,7 @@ VARIABLES: Final = frozenset(
         "METRICS_TOKEN",
         "PAST_DAYS",
         "PORT",
+        "PROPOSAL_HOURS",
         "PUBLIC_URL",
         "REDIS_MODE",
         "REDIS_SENTINELS",

@@ -96,6 +96,8 @@ FALLBACK_NAMESPACE = env.text(
 )
 HISTORY_DAYS = env.number("HISTORY_DAYS", 180, lowest=1, highest=3650)
 PAST_DAYS = env.number("PAST_DAYS", 30, lowest=1, highest=365)
+CHANGES_NEED_APPROVAL = env.flag("CHANGES_NEED_APPROVAL", default=False)
+PROPOSAL_HOURS = env.number("PROPOSAL_HOURS", 72, lowest=1, highest=720)
 EMBEDDED_REDIS = not env.text("REDIS_URL")
 EMBEDDED_REDIS_BIN = env.text("EMBEDDED_REDIS_BIN")
 

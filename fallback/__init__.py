@@ -31,6 +31,7 @@ Verbs and reads
     standin      what a process decides with meanwhile
     standing     operators' orders that outlive Redis's data
     changes/     what a change of the configuration sets off; who, when, why; undone
+    proposals    the second person: changes that wait until somebody else agrees
     stats/       calls, failures and latencies per minute
     past/        the recorded past: what the breakers were told, for rehearsals
     status       everything as it is now, one value for all readers

@@ -29,7 +29,7 @@ MEANINGS: Final[Mapping[Role, str]] = {
     Role.VIEWER: "sees everything, and changes nothing",
     Role.OPERATOR: "also gives orders to breakers, acknowledges incidents, sends alerts again",
     Role.EDITOR: "also changes providers, policies, routes, alert templates and destinations",
-    Role.OWNER: "also API keys, Slack operators, users and groups",
+    Role.OWNER: "also API keys, Slack operators, users and groups, and approves proposals",
 }
 NOBODY: Final = None  # what only the control plane itself writes
 
@@ -76,6 +76,7 @@ TABLE: Final[Mapping[str, Rule]] = {
     "fallback.configchange": TO_READ,
     "fallback.changedentry": TO_READ,
     "fallback.rehearsal": TO_READ,
+    "fallback.proposal": Rule(orders={"approve_proposal": Role.OWNER}),
     "fallback.idempotentrequest": Rule(view=NOBODY),
     "auth.user": Rule(view=Role.OWNER, write=Role.OWNER),
     "auth.group": Rule(view=Role.OWNER, write=Role.OWNER),

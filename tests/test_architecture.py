@@ -12,6 +12,7 @@ LAYERS = """
 apps urls management templatetags
 api slack admin pump checks health drill
 live alerts history exporter
+proposals
 changes orders
 services
 status backtest

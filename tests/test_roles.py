@@ -21,8 +21,10 @@ from fallback.models import (
     AlertTemplate,
     AlertThread,
     ApiKey,
+    ConfigChange,
     DeadLetter,
     Incident,
+    Proposal,
     Provider,
     SlackOperator,
     Transition,
@@ -36,7 +38,7 @@ pytestmark = pytest.mark.django_db
 PEOPLE = ["stranger", "staff", *Role, "superuser"]
 SETTINGS = ["provider", "policy", "route", "alerttemplate", "alertdestination"]
 SECRETS = ["apikey", "slackoperator"]
-HISTORY = ["transition", "incident", "deadletter", "alert"]
+HISTORY = ["transition", "incident", "deadletter", "alert", "proposal", "configchange"]
 PAGES = ["changelist", "add", "change", "delete", "history", "simple_history"]
 NEVER = "nobody"
 
@@ -47,7 +49,7 @@ LEAST: dict[str, str] = {
     **{
         f"fallback_{model}_{page}": "viewer"
         for model in SETTINGS + SECRETS
-        for page in ["changelist", "change", "history", "simple_history"]
+        for page in ["changelist", "change", "history"]
     },
     **{f"fallback_{model}_{page}": "viewer" for model in HISTORY
        for page in ["changelist", "change", "history"]},
@@ -56,9 +58,12 @@ LEAST: dict[str, str] = {
     "auth_user_password_change": "owner",
     "fallback_provider_order": "operator",
     "fallback_provider_failures": "viewer",
+    "fallback_configchange_way": "viewer",  # to look at; doing it takes what it changes
+    "fallback_proposal_decide": "owner",
     "fallback_alerttemplate_preview": "viewer",
 }  # fmt: skip
 FOR_ALL_STAFF = {"index", "app_list", "jsi18n", "password_change", "password_change_done"}
+LEADS_ON = {f"fallback_{model}_simple_history" for model in SETTINGS + SECRETS}
 FOR_ALL_STAFF |= {"autocomplete", "view_on_site", "login", "logout"}  # these ask by themselves
 
 
@@ -93,8 +98,11 @@ def rows() -> dict[str, Any]:
         "transition": Transition.objects.create(event_id="t", provider="soniox",
                                                 before="closed", after="open", at=timezone.now()),
         "incident": incident,
+        "configchange": ConfigChange.objects.newest(),
         "deadletter": DeadLetter.objects.create(kind="stt", entry_id="1-1", fields={"a": "b"}),
         "alert": alert,
+        "proposal": Proposal.objects.create(author="someone", base_revision=1, summary="s",
+                                            expires_at=timezone.now()),
         "user": User.objects.create_user("someone"),
         "group": Group.objects.create(name="ours"),
     }  # fmt: skip
@@ -130,6 +138,10 @@ def address(page: str, rows: dict[str, Any]) -> str:
     if page == "fallback_provider_order":
         return f"{reverse('admin:' + page, args=['reset'])}?ids={rows['provider'].pk}"
     model = page.split("_")[1]
+    if page == "fallback_configchange_way":
+        return reverse(f"admin:{page}", args=[rows[model].pk, "undo"])
+    if page == "fallback_proposal_decide":
+        return reverse(f"admin:{page}", args=[rows[model].pk, "reject"])
     if page.endswith(("changelist", "add", "preview")):
         return reverse(f"admin:{page}")
     args = [rows[model].pk]
@@ -140,6 +152,10 @@ def address(page: str, rows: dict[str, Any]) -> str:
 
 def is_let_in(browser: Client, page: str, rows: dict[str, Any]) -> bool:
     target = address(page, rows)
+    if page == "fallback_proposal_decide":
+        return (
+            browser.post(target, {}).status_code == 302 and "login" not in browser.post(target).url
+        )
     if page == "fallback_alerttemplate_preview":
         return browser.post(target, {"event": "tripped"}).status_code == 200
     return browser.get(target).status_code == 200
@@ -202,7 +218,7 @@ def test_what_was_changed_by_hand_is_put_back_by_the_next_migrate() -> None:
 def test_this_test_knows_every_page() -> None:
     pages = set(named_pages())
 
-    assert pages - LEAST.keys() - FOR_ALL_STAFF == set(), "add them to LEAST"
+    assert pages - LEAST.keys() - FOR_ALL_STAFF - LEADS_ON == set(), "add them to LEAST"
     assert LEAST.keys() - pages == set(), "these are gone"
 
 
@@ -229,14 +245,15 @@ def test_a_row_is_changed_by_who_may_and_nobody_else(
 
 
 @pytest.mark.parametrize("name", PEOPLE)
-def test_an_earlier_version_is_brought_back_by_editors(name: str, rows: dict[str, Any]) -> None:
+def test_simple_history_brings_no_earlier_version_back(name: str, rows: dict[str, Any]) -> None:
+    """Left to itself it lets whoever may view a row write it."""
     route = rows["route"]
     form = {"name": "Renamed", "slug": "breeze", "kind": "stt", "on_mid_call_failure": "swap",
             "last_resort": "primary", "_change_history": "1"}  # fmt: skip
     person(name).post(address("fallback_route_simple_history", rows), form)
     route.refresh_from_db()
 
-    assert (route.name == "Renamed") == least_to(name, "editor")
+    assert route.name != "Renamed"
 
 
 ACTIONS = {

@@ -7,6 +7,7 @@
     questions   the filters of the lists; failures the events behind a number
     attention   what the first page opens on
     overrides   the five orders, and the page that asks for a reason and an end
+    proposals   what waits for a second person; second_person how a save comes to wait
     confirmation what a change brings, said before it is saved
     providers   providers, with the live state beside each
     policies    thresholds, and what counts
@@ -22,7 +23,17 @@ strict content security policy holds for the whole site.
 
 from django.contrib import admin
 
-from fallback.admin import alerts, api_keys, changes, incidents, people, policies, providers, routes
+from fallback.admin import (
+    alerts,
+    api_keys,
+    changes,
+    incidents,
+    people,
+    policies,
+    proposals,
+    providers,
+    routes,
+)
 
 __all__ = [
     "alerts",
@@ -31,6 +42,7 @@ __all__ = [
     "incidents",
     "people",
     "policies",
+    "proposals",
     "providers",
     "routes",
 ]

@@ -23,6 +23,7 @@ from fallback.models import (
     ApiKey,
     DeadLetter,
     Incident,
+    Proposal,
     Provider,
 )
 
@@ -54,6 +55,7 @@ def items(user: AbstractBaseUser | AnonymousUser, body: Mapping[str, Any]) -> li
         *_pump(body),
         *_undelivered(),
         *_letters(),
+        *_proposals(),
         *_configuration(),
         *_slack(),
         *_keys(),
@@ -159,6 +161,16 @@ def _configuration() -> Iterator[Item]:
             f"There are {len(told) - MOST:,} more such things: `manage.py check --database"
             " default` tells all of them.",
             "Routes", admin_url("route", "changelist"), "route", is_grave=False,
+        )  # fmt: skip
+
+
+def _proposals() -> Iterator[Item]:
+    waiting = Proposal.objects.filter(state=Proposal.State.PROPOSED, expires_at__gt=timezone.now())
+    for row in waiting[:MOST]:
+        yield Item(
+            f"{row} by {row.author} waits for a second person: {row.summary[:200]}. It expires",
+            "Approve or reject it", admin_url("proposal", "change", row.pk), "proposal",
+            is_grave=False, at=moment(row.expires_at),
         )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from django.utils.safestring import SafeString
 from fallback import changes, configuration
 from fallback.admin.base import HistoryAdmin, admin_url
 from fallback.admin.changing import Reason, actor
+from fallback.admin.second_person import held_back
 from fallback.admin.seen import change_url
 from fallback.admin.words import moment, who_and_where
 from fallback.changes import Plan
@@ -106,7 +107,7 @@ class ConfigChangeAdmin(HistoryAdmin):
         return row.reason or "—"
 
     def get_urls(self) -> list[Any]:
-        view = self.admin_site.admin_view(self.way_view)
+        view = self.admin_site.admin_view(self.way_or_proposal_view)
         own = path("<int:number>/<slug:way>/go/", view, name="fallback_configchange_way")
         return [own, *super().get_urls()]
 
@@ -119,6 +120,9 @@ class ConfigChangeAdmin(HistoryAdmin):
             context["ways"] = [(way, label) for way, (label, *_) in WAYS.items()
                                if is_possible[way]]  # fmt: skip
         return super().render_change_form(request, context, *args, **kw)
+
+    def way_or_proposal_view(self, request: HttpRequest, number: int, way: str) -> HttpResponse:
+        return held_back(request, lambda: self.way_view(request, number, way))
 
     def way_view(self, request: HttpRequest, number: int, way: str) -> HttpResponse:
         """Show what undoing a change or going back to it would do; do it when told to."""

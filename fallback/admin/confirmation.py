@@ -21,6 +21,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from fallback import cautions
+from fallback.admin.second_person import held_back, taking_back
 from fallback.cautions import Caution
 
 FIELD = "confirmed"
@@ -62,16 +63,26 @@ class AsksFirst:
         if request.method != "POST":
             shown: HttpResponse = page.changeform_view(request, *args, **kwargs)
             return shown
+        return held_back(request, lambda: self._asked_first(request, *args, **kwargs))
+
+    def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        page: Any = super()
+        return held_back(request, lambda: page.delete_view(request, *args, **kwargs))
+
+    def changelist_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        page: Any = super()
+        return held_back(request, lambda: page.changelist_view(request, *args, **kwargs))
+
+    def _asked_first(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        page: Any = super()
         told = _Asked.on(request)
         told.before = cautions.read()
-        storage: Any = messages.get_messages(request)
-        queue = storage._queued_messages  # Django has no call that takes a message back
-        said = len(queue)
+        unsaid = taking_back(request)
         try:
             done: HttpResponse = page.changeform_view(request, *args, **kwargs)
         except Unconfirmed as question:
             told.found = question.found
-            del queue[said:]  # of a save that is not kept
+            unsaid()
             done = page.changeform_view(request, *args, **kwargs)  # refused by its own field
         return done
 

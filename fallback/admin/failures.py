@@ -89,7 +89,7 @@ def _failures(row: Provider, since: datetime, until: datetime) -> Iterator[dict[
                     "late_s": f"{sighting.age_ms / 1000:.1f} s" if sighting.age_ms else "",
                     "reason": failure.reason,
                     "kind": failure.kind.replace("_", " "),
-                    "host": failure.host,
+                    "host": slot.hosts[sighting.host],
                     "call": failure.call,
                 }
 

@@ -14,6 +14,7 @@ from fallback.models.incident import Incident, Transition
 from fallback.models.minute import ProviderMinute
 from fallback.models.outbox import Alert, AlertThread
 from fallback.models.policy import Policy, PolicyReason, rules_of
+from fallback.models.proposal import Proposal
 from fallback.models.provider import Provider
 from fallback.models.recorded import RecordedSlot
 from fallback.models.revision import ConfigRevision
@@ -35,6 +36,7 @@ __all__ = [
     "Policy",
     "PolicyReason",
     "Position",
+    "Proposal",
     "Provider",
     "ProviderMinute",
     "RecordedSlot",
