@@ -16,7 +16,6 @@ from fallback.admin.base import CSS, admin_url
 from fallback.admin.words import duration, moment
 from fallback.domain import Kind
 from fallback.models import Incident, Provider
-from fallback.past import What
 
 MOST: Final = 500  # on the page
 LONGEST: Final = timedelta(days=1)
@@ -81,17 +80,15 @@ def _span(request: HttpRequest) -> tuple[datetime, datetime]:
 def _failures(row: Provider, since: datetime, until: datetime) -> Iterator[dict[str, Any]]:
     since_ms, until_ms = (round(at.timestamp() * 1000) for at in (since, until))
     for slot in past.read(Kind(row.kind), row.slug, since_ms, until_ms):
-        for sighting in slot.sightings:
-            if sighting.what == What.FAILED and since_ms <= sighting.at_ms <= until_ms:
-                failure = slot.failures[sighting.value]
-                yield {
-                    "at_ms": sighting.at_ms,
-                    "late_s": f"{sighting.age_ms / 1000:.1f} s" if sighting.age_ms else "",
-                    "reason": failure.reason,
-                    "kind": failure.kind.replace("_", " "),
-                    "host": slot.hosts[sighting.host],
-                    "call": failure.call,
-                }
+        for sighting, failure, host in slot.failed(since_ms, until_ms + 1):
+            yield {
+                "at_ms": sighting.at_ms,
+                "late_s": f"{sighting.age_ms / 1000:.1f} s" if sighting.age_ms else "",
+                "reason": failure.reason,
+                "kind": failure.kind.replace("_", " "),
+                "host": host,
+                "call": failure.call,
+            }
 
 
 def _time(at_ms: int) -> datetime:

@@ -23,7 +23,7 @@ from fallback.domain import (
     State,
 )
 from fallback.models import Transition
-from fallback.past import Failure, What
+from fallback.past import Failure
 
 BEFORE_MS: Final = 60_000  # what is looked at before a spell that no failure began
 AROUND_MS: Final = 30_000  # calls that began before a trip are heard so long after it
@@ -131,14 +131,10 @@ def _seen(
     """Return whether the calls of a time failed, most of them, and how; None without any."""
     heard, failures = 0, list[Seen]()
     for slot in past.read(kind, provider, since_ms, until_ms):
-        for position in range(slot.position(since_ms), slot.position(until_ms)):
-            sighting = slot[position]
-            if sighting.what == What.HEARD:
-                heard += 1
-            elif sighting.what == What.FAILED:
-                failure = slot.failures[sighting.value]
-                if not DEFAULT_WHAT_COUNTS[Reason(failure.reason)].is_neutral:
-                    failures.append((failure, slot.hosts[sighting.host]))
+        heard += slot.heard(since_ms, until_ms)
+        for _, failure, host in slot.failed(since_ms, until_ms):
+            if not DEFAULT_WHAT_COUNTS[Reason(failure.reason)].is_neutral:
+                failures.append((failure, host))
     total = heard + len(failures)
     is_sick = len(failures) >= SICK_SHARE * total if total else None
     return is_sick, tuple(failures[:FAILURES_KEPT])

@@ -134,11 +134,9 @@ def _count(slot: Slot, replay: Replay, span: Span) -> None:
     first, last = slot.position(span.since_ms), slot.position(span.until_ms)
     replay.dropped += slot.dropped
     replay.calls += slot.calls_between(first, last)
-    for position in slot.notable():
-        sighting = slot[position]
-        if sighting.what == What.FAILED and first <= position < last:
-            replay.failures += 1
-            replay.failed_in[span.bucket(sighting.at_ms)] += 1
+    for sighting, _, _ in slot.failed(span.since_ms, span.until_ms):
+        replay.failures += 1
+        replay.failed_in[span.bucket(sighting.at_ms)] += 1
 
 
 def _give(orders: list[tuple[int, Order]], lanes: list[Lane], at_ms: int) -> None:

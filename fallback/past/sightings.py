@@ -74,9 +74,8 @@ def _mark(what: int, flags: int) -> int:
 
 
 _WANTED: Final = [_mark(what, flags) for what in (What.ASKED, What.STARTED) for flags in range(16)]
-_QUIET: Final = [_mark(What.HEARD, flags) for flags in range(16)] + [
-    _mark(What.ASKED, flags) for flags in range(16) if flags & Flag.TAKEN
-]
+_HEARD: Final = [_mark(What.HEARD, flags) for flags in range(16)]
+_QUIET: Final = _HEARD + [_mark(What.ASKED, flags) for flags in range(16) if flags & Flag.TAKEN]
 _NOTABLE: Final = re.compile(b"[^" + re.escape(bytes(_QUIET)) + b"]")
 _COLUMNS: Final = {"at": "I", "call": "I", "value": "I", "age": "I", "host": "H", "mark": "B"}
 
@@ -127,6 +126,19 @@ class Slot:
     def notable(self) -> list[int]:
         """Return the positions of all but calls that were taken, and their transcripts."""
         return [found.start() for found in _NOTABLE.finditer(self.columns["mark"].tobytes())]
+
+    def failed(self, since_ms: int, until_ms: int) -> Iterator[tuple[Sighting, Failure, str]]:
+        """Yield each failure from one time up to another, with the host that told it."""
+        for position in self.notable():
+            one = self[position]
+            if one.what == What.FAILED and since_ms <= one.at_ms < until_ms:
+                yield one, self.failures[one.value], self.hosts[one.host]
+
+    def heard(self, since_ms: int, until_ms: int) -> int:
+        """Return how many first transcripts there were from one time up to another."""
+        marks = self.columns["mark"].tobytes()
+        first, last = self.position(since_ms), self.position(until_ms)
+        return sum(marks.count(mark, first, last) for mark in _HEARD)
 
     def add(self, sighting: Sighting, host: str = "", failure: Failure | None = None) -> None:
         """Put a sighting at the end, with its host and, of FAILED, its failure."""
