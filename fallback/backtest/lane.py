@@ -288,8 +288,9 @@ class Lane:
         if self._samples:
             self._bad.append(at_ms)
             if call in self._heard_calls or call in self._heard_before:
-                known = Call(touched_ms=at_ms, is_quiet=True, heard={self.provider})
-                self.machine.fleet.calls.setdefault(failed.call_id, known)
+                known = Call(touched_ms=at_ms, is_quiet=True)
+                known = self.machine.fleet.calls.setdefault(failed.call_id, known)
+                known.heard.add(self.provider)
         self._record(at_ms, failed)
 
     def _remember_heard(self, call: int) -> None:
