@@ -32,6 +32,9 @@ from fallback.past.slots import Place
 FLUSH_S: Final = 2.0
 ROOM: Final = 20_000  # sightings that wait for Redis, about 200 bytes each
 
+# Plain numbers: an IntFlag costs a microsecond each time it is joined with another.
+_TAKEN, _MAY_PROBE = int(Flag.TAKEN), int(Flag.MAY_PROBE)
+_PROBE, _LAST_RESORT = int(Flag.PROBE), int(Flag.LAST_RESORT)
 _ENDS = {Effect.PROBE_RELEASED: What.RELEASED}
 
 
@@ -59,7 +62,9 @@ class Recorder:
         """Keep one sighting; without room it is dropped, counted with its slot, and told."""
         place = Place(kind, slot_start(sighting.at_ms), provider)
         with self._lock:
-            slot = self._slots.setdefault(place, Slot(place.start_ms))
+            slot = self._slots.get(place)
+            if slot is None:
+                slot = self._slots[place] = Slot(place.start_ms)
             has_room = self._count < ROOM
             if has_room:
                 self._count += 1
@@ -115,11 +120,11 @@ def decided(kind: Kind, asked: Asked, walk: Walk) -> None:
     for index, finding in enumerate(wanted):
         if finding.verdict == Verdict.FAILED_IN_CALL:
             continue
-        flags = Flag.MAY_PROBE if asked.may_probe else Flag(0)
+        flags = _MAY_PROBE if asked.may_probe else 0
         if index == walk.chosen:
-            flags |= Flag.TAKEN
-            flags |= Flag.PROBE if walk.given == Given.PROBE else Flag(0)
-            flags |= Flag.LAST_RESORT if is_last_resort else Flag(0)
+            flags |= _TAKEN
+            flags |= _PROBE if walk.given == Given.PROBE else 0
+            flags |= _LAST_RESORT if is_last_resort else 0
         sighting = Sighting(walk.now_ms, call, 0, 0, 0, What.ASKED, flags)
         _recorder.add(kind, finding.provider, sighting, asked.host)
 
@@ -139,10 +144,10 @@ def seen(kind: Kind, outcome: Outcome, route: Route | None, recorded: Recorded) 
         _started(kind, outcome, route, recorded, call)
         return
     failure = None
-    what, value, flags = _ENDS.get(recorded.effect), 0, Flag(0)
+    what, value, flags = _ENDS.get(recorded.effect), 0, 0
     if outcome.kind == OutcomeKind.FIRST_TRANSCRIPT:
         what, value = What.HEARD, outcome.latency_ms or 0
-        flags = Flag.PROBE if outcome.lease else flags
+        flags = _PROBE if outcome.lease else 0
     elif outcome.kind in FAILURE_KINDS:
         what = What.FAILED
         retry_after_ms = round((outcome.retry_after_s or 0) * 1000)
@@ -160,6 +165,6 @@ def _started(
     is_diverted = outcome.mode == Mode.FALLBACK and outcome.provider in steps
     before = steps[: steps.index(outcome.provider)] if is_diverted else []
     for provider in [*before, outcome.provider]:
-        flags = Flag.TAKEN if provider == outcome.provider else Flag(0)
+        flags = _TAKEN if provider == outcome.provider else 0
         sighting = Sighting(recorded.now_ms, call, 0, outcome.age_ms, 0, What.STARTED, flags)
         _recorder.add(kind, provider, sighting, outcome.host)

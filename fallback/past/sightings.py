@@ -146,9 +146,13 @@ class Slot:
         if failure:
             value = len(self.failures)
             self.failures.append(failure)
-        row = (at_ms - self.start_ms, call, min(value, 2**32 - 1), age_ms, self._host(host))
-        for column, number in zip(self.columns.values(), (*row, _mark(what, flags)), strict=True):
-            column.append(number)
+        at, calls, values, ages, hosts, marks = self.columns.values()
+        at.append(at_ms - self.start_ms)
+        calls.append(call)
+        values.append(min(value, 2**32 - 1))
+        ages.append(age_ms)
+        hosts.append(self._host(host))
+        marks.append(_mark(what, flags))
 
     def _host(self, name: str) -> int:
         if name in self.hosts:
