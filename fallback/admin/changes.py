@@ -213,6 +213,7 @@ def page_of(change: ConfigChange) -> dict[str, Any]:
     """Return what the page of a change shows."""
     before, after = change.previous(), change.configuration
     old = before.configuration if before else after
+    text = configuration.text_diff(old, after, at_most=SHOWN_MAX // 8)
     newer = ConfigChange.objects.filter(pk__gt=change.pk).order_by("pk").first()
     name, place = who_and_where(change.author)
     return {
@@ -225,7 +226,7 @@ def page_of(change: ConfigChange) -> dict[str, Any]:
         "touched": [(entry, entry_link(entry)) for entry in change.touched.all()[:SHOWN_MAX]],
         "older": before and change_url(before),
         "newer": newer and change_url(newer),
-        **shown_differences(configuration.diff(old, after), configuration.text_diff(old, after)),
+        **shown_differences(configuration.diff(old, after), text),
     }
 
 

@@ -5,12 +5,15 @@ First a way there is worked out, to be shown; then it is worked out again under 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from fallback import configuration
 from fallback.changes.recording import Making, made_by
 from fallback.configuration import Difference, Document
 from fallback.errors import Invalid, Problem
 from fallback.models import ConfigChange
+
+SHOWN_MAX: Final = 50  # entries in a text for people
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +31,8 @@ class Plan:
 
     @property
     def text(self) -> str:
-        """What would change, as a text diff."""
-        return configuration.text_diff(self.now, self.target)
+        """What would change, as a text diff of the first entries."""
+        return configuration.text_diff(self.now, self.target, at_most=SHOWN_MAX)
 
 
 def way_without(change: ConfigChange) -> Plan:

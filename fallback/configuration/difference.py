@@ -149,19 +149,31 @@ def summary(differences: Sequence[Difference]) -> str:
     return text
 
 
-def text_diff(before: Document, after: Document) -> str:
+def text_diff(before: Document, after: Document, *, at_most: int = 100_000) -> str:
     """Return the lines of YAML that differ, marked with + and -, each with what it belongs to.
 
     As a unified diff, but that the names above a line take the place of its number. Empty if
-    nothing differs.
+    nothing differs; of `at_most` entries.
     """
-    changed = {difference.path[:2] for difference in diff(before, after)}
-    if not changed:
-        return ""
-    old, new = (to_yaml(_narrowed(one, changed)).splitlines() for one in (before, after))
-    whole = difflib.unified_diff(old, new, n=len(old) + len(new), lineterm="")
-    lines = [line for line in [*whole][3:] if line[1:] != "{}"]  # nothing at all, in YAML
-    return "\n".join(_outlined(lines))
+    lines: list[str] = []
+    changed = list(dict.fromkeys(one.path[:2] for one in diff(before, after)))
+    for section, key in changed[:at_most]:
+        old, new = (_yaml_of(one, section, key) for one in (before, after))
+        whole = difflib.unified_diff(old, new, n=len(old) + len(new), lineterm="")
+        head = f" {section}:"
+        lines += [] if head in lines else [head]
+        lines += _outlined([*whole][3:])
+    if len(changed) > at_most:
+        lines.append(f" … and {len(changed) - at_most} more")
+    return "\n".join(lines)
+
+
+def _yaml_of(document: Document, section: str, key: str) -> list[str]:
+    """Return an entry as lines, as far in as it is in the whole document."""
+    entries = document.get(section, {})
+    if key not in entries:
+        return []
+    return [f"  {line}" for line in to_yaml({key: entries[key]}).splitlines()]
 
 
 def _outlined(lines: Sequence[str]) -> Iterator[str]:
@@ -181,15 +193,3 @@ def _outlined(lines: Sequence[str]) -> Iterator[str]:
             yield "  …"
         yield lines[index]
         last = index
-
-
-def _narrowed(document: Document, paths: set[Path]) -> Document:
-    found: Document = {}
-    for section, key in sorted(paths, key=_place):
-        if key in document.get(section, {}):
-            found.setdefault(section, {})[key] = document[section][key]
-    return found
-
-
-def _place(path: Path) -> tuple[int, str]:
-    return list(BY_NAME).index(path[0]), path[1]
