@@ -81,6 +81,6 @@ def test_the_past_through_its_own_policy_is_what_happened(
     for provider in CHAIN:
         lane = backtest.run(KIND, provider, {"today": plain(row)}, span).lanes["today"]
         expected = happened(provider)
-        assert rehearsed(lane.events)[: len(expected)] == expected
+        assert rehearsed(lane.moves)[: len(expected)] == expected
         moves += len(expected)
     assert moves > 10  # else nothing was compared

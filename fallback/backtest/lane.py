@@ -11,7 +11,8 @@ was sent elsewhere then and takes the provider here meets what `fates` infers.
 """
 
 import heapq
-from collections import deque
+from bisect import bisect_left
+from collections import Counter, deque
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -32,11 +33,14 @@ from fallback.machine import Machine
 from fallback.machine.calls import Call
 from fallback.machine.evidence import add_sample, least_bad_calls, rate_span_ms, samples_in
 from fallback.machine.state import Turn, until_ms
+from fallback.messages.events import told_by
 from fallback.past import Failure, Flag, Sighting, Slot, What
+from fallback.past.sightings import SLOT_MS
 
+KEPT: Final = ("first_failure_ms", "failures", "trips", "until_ms")  # of a transition's evidence
 ELSEWHERE: Final = "-"  # stands for the rest of the chain; no slug, so no provider
 CALL_MS: Final = 3_600_000  # how long a call is waited for
-CALLS_MAX: Final = 20_000  # calls remembered by the machine, by the hour at most
+CALLS_MAX: Final = 2_000  # calls remembered by the machine
 HEARD_MAX: Final = 100_000  # calls known to have been heard, twice this at most
 HEARD_AFTER_MS: Final = 2_000  # when a call of inferred health is heard
 FLAP_MS: Final = 600_000  # a trip so soon after the recovery is a flap
@@ -67,7 +71,8 @@ class Lane:
     start_ms: int
     has_orders: bool = False
     counts: Counts = field(default_factory=Counts)
-    events: list[Event] = field(default_factory=list)
+    moves: list[Event] = field(default_factory=list)  # transitions, with what is KEPT of them
+    told: Counter[tuple[str, ...]] = field(default_factory=Counter)  # by the templates that may
     is_calm: bool = True  # it admits, and waits for nobody
     is_deaf: bool = True  # nor does it need to know who is heard
 
@@ -84,15 +89,17 @@ class Lane:
         self._heard_calls: set[int] = set()
         self._heard_before: set[int] = set()
         self._recovered_ms = -FLAP_MS
+        self._turn = Turn(self.machine.fleet, 0, "")  # for what needs no time
+        self._rate_span_ms = rate_span_ms(self.policy)
         self._samples = self.policy.samples_calls
         self._least_bad = least_bad_calls(self.policy)
         self._settle()
 
-    def meet(self, sighting: Sighting, slot: Slot) -> None:
-        """Meet one sighting of a slot."""
+    def meet(self, sighting: Sighting, slot: Slot) -> bool:
+        """Meet one sighting of a slot; return whether the lane may be calm or deaf now."""
         at_ms, call, value, age_ms, host, what, flags = sighting
         if self._pass_quickly(at_ms, call, value, age_ms, what, flags):
-            return
+            return False
         self._meet_expected(at_ms)
         if what == _ASKED:
             self._asked(at_ms, call, flags)
@@ -106,6 +113,29 @@ class Lane:
         elif call in self._probes:  # RELEASED
             self._record(at_ms, self._outcome(call, OutcomeKind.CALL_END))
         self._settle()
+        return True
+
+    def may_pass(self, slot: Slot, position: int) -> bool:
+        """Whether quick transcripts from here on can only be sampled."""
+        return self._is_sampling and not self._may_trip(slot[position].at_ms)
+
+    def pass_over(self, slot: Slot, first: int, last: int) -> None:
+        """Meet all of a stretch at once: calls that were taken, and quick transcripts. Of those
+        only what still lies in the rate window behind it is sampled."""
+        heard = slot.heard_at(first, last)
+        calls, ages = slot.columns["call"], slot.columns["age"]
+        for position in heard:
+            self._remember_heard(calls[position])
+        end_ms = slot[last].at_ms if last < len(slot) else slot.start_ms + SLOT_MS
+        begin = slot.position(end_ms - self._rate_span_ms)
+        for position in heard[bisect_left(heard, begin) :]:
+            at_ms = slot[position].at_ms
+            self._sample(at_ms, at_ms - ages[position])
+
+    @property
+    def slow_ms(self) -> int:
+        """What is slow to this policy; 0 if nothing is."""
+        return self.policy.slow_after_ms if self.policy.slow_rate_percent else 0
 
     def ordered(self, at_ms: int, order: Order) -> None:
         """An operator gave an order."""
@@ -268,16 +298,16 @@ class Lane:
         """Count a quick transcript, as the machine does where it cannot trip."""
         since_ms = self._breaker.evidence_since_ms
         if happened_ms >= since_ms and happened_ms > at_ms - self.policy.rate_window_s * 1000:
-            turn = Turn(self.machine.fleet, at_ms, "")
-            add_sample(turn, self.provider, self.policy, happened_ms, calls=1, failures=0, slow=0)
+            turn, policy = self._turn, self.policy
+            add_sample(turn, self.provider, policy, happened_ms, calls=1, failures=0, slow=0)
 
     def _may_trip(self, at_ms: int) -> bool:
         """Whether a transcript could trip the breaker: enough bad calls lie in the window."""
-        if not self._samples:
+        if not (self._bad or self.has_orders):
             return False
         if self.has_orders:  # failures may have gathered while an order kept it closed
             return True
-        oldest_ms = at_ms - rate_span_ms(self.policy)
+        oldest_ms = at_ms - self._rate_span_ms
         while self._bad and self._bad[0] < oldest_ms:
             self._bad.popleft()
         return len(self._bad) >= self._least_bad
@@ -329,13 +359,15 @@ class Lane:
         if not events:
             return
         for event in events:
+            self.told[told_by(event)] += 1
             if event.name == EventName.TRIPPED:
                 self.counts.flaps += event.at_ms - self._recovered_ms < FLAP_MS
             elif event.name == EventName.RECOVERED:
                 self._recovered_ms = event.at_ms
             if event.is_transition:
                 self._probes.clear()  # no lease outlives its spell
-        self.events += events
+                kept = {name: event.evidence[name] for name in KEPT if name in event.evidence}
+                self.moves.append(replace(event, evidence=kept))
         events.clear()
 
     def _settle(self) -> None:

@@ -85,29 +85,37 @@ def run(
 
 
 def _play(slot: Slot, replay: Replay, span: Span, orders: list[tuple[int, Order]]) -> None:
-    """Have the lanes meet one slot. Most of it is calls that were taken and heard, of which a calm
-    lane need not know."""
+    """Have the lanes meet one slot. Most of it is calls that were taken and heard, which calm lanes
+    pass over."""
     lanes = list(replay.lanes.values())
     busy, listening = _awake(lanes)
-    notable, next_order_ms = slot.notable(), _next_order_ms(orders)
+    notable = slot.notable(min((lane.slow_ms for lane in lanes if lane.slow_ms), default=None))
     position, last = slot.position(span.since_ms), slot.position(span.until_ms)
     while position < last:
-        if not (busy or listening):
-            position = min(_next(notable, position, last), slot.position(next_order_ms))
+        if not busy and all(lane.may_pass(slot, position) for lane in listening):
+            next_one = _next(notable, position, last, slot.position(_next_order_ms(orders)))
+            for lane in listening:
+                lane.pass_over(slot, position, next_one)
+            position = next_one
             if position >= last:
                 break
         sighting = slot[position]
         position += 1
-        if sighting.at_ms >= next_order_ms:
+        if sighting.at_ms >= _next_order_ms(orders):
             _give(orders, lanes, sighting.at_ms)
             busy, listening = _awake(lanes)
-            next_order_ms = _next_order_ms(orders)
-        if audience := _audience(sighting, lanes, busy, listening):
-            for lane in audience:
-                lane.meet(sighting, slot)
+        if _tell(sighting, slot, _audience(sighting, lanes, busy, listening)):
             busy, listening = _awake(lanes)
     for lane in lanes:
         lane.forget(slot.start_ms)
+
+
+def _tell(sighting: Sighting, slot: Slot, audience: list[Lane]) -> bool:
+    """Have the lanes meet a sighting; return whether one of them is in another mood for it."""
+    is_changed = False
+    for lane in audience:
+        is_changed |= lane.meet(sighting, slot)
+    return is_changed
 
 
 def _audience(
@@ -119,9 +127,10 @@ def _audience(
     return busy if sighting.what == _ASKED and sighting.flags & _TAKEN else lanes
 
 
-def _next(notable: list[int], position: int, last: int) -> int:
+def _next(notable: list[int], position: int, *others: int) -> int:
+    """Return the first notable position from this one on, or one of the others before it."""
     index = bisect_left(notable, position)
-    return notable[index] if index < len(notable) else last
+    return min(*notable[index : index + 1], *others)
 
 
 def _awake(lanes: list[Lane]) -> tuple[list[Lane], list[Lane]]:

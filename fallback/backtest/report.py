@@ -11,13 +11,11 @@ from django.db.models import Q
 from fallback.backtest.lane import Lane
 from fallback.backtest.replay import Replay, Span
 from fallback.domain import ADMITTING_STATES, Event, EventName, State
-from fallback.messages.events import told_by
+from fallback.messages.events import AlertEvent
 from fallback.models import AlertTemplate, Incident
 from fallback.times import rfc3339
 
 LISTED_MAX: Final = 500  # transitions and spells of one lane; the numbers count all
-
-TRIPS = frozenset({EventName.TRIPPED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +55,19 @@ def _provider(replay: Replay, span: Span, told: frozenset[str]) -> dict[str, Any
 def _lane(
     lane: Lane, span: Span, incidents: Sequence[Incident], told: frozenset[str]
 ) -> dict[str, Any]:
-    counts, events = lane.counts, lane.events
-    moves = [event for event in events if event.is_transition]
+    counts, moves = lane.counts, lane.moves
     spells = list(_spells(moves, span))
     return {
-        "trips": sum(event.name in TRIPS for event in events),
-        "would_trip": sum(event.name == EventName.WOULD_TRIP for event in events),
-        "detection_s": _detection(events),
+        "trips": sum(event.name == EventName.TRIPPED for event in moves),
+        "would_trip": lane.told[(AlertEvent.WOULD_TRIP,)],
+        "detection_s": _detection(moves),
         "hurt": counts.hurt,
         "diverted": counts.diverted,
         "diverted_healthy": counts.diverted_healthy,
         "avoided": counts.avoided,
         "fate_unknown": counts.diverted - counts.diverted_healthy - counts.avoided,
         "flaps": counts.flaps,
-        "alerts": sum(any(name in told for name in told_by(event)) for event in events),
+        "alerts": sum(count for names, count in lane.told.items() if told.intersection(names)),
         "out_s": round(sum(_out_ms(spell) for spell in spells) / 1000),
         "spells": [_spell(*spell) for spell in spells[:LISTED_MAX]],
         "transitions": [_transition(event) for event in moves[:LISTED_MAX]],
@@ -78,12 +75,12 @@ def _lane(
     }
 
 
-def _detection(events: Iterable[Event]) -> dict[str, float | None]:
+def _detection(moves: Iterable[Event]) -> dict[str, float | None]:
     """Return how many seconds lay between the first failure and the trip."""
     took_s = [
         (event.at_ms - event.evidence["first_failure_ms"]) / 1000
-        for event in events
-        if event.name in TRIPS and event.evidence.get("first_failure_ms")
+        for event in moves
+        if event.name == EventName.TRIPPED and event.evidence.get("first_failure_ms")
     ]
     return {
         "median": round(median(took_s), 3) if took_s else None,

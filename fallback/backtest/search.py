@@ -11,7 +11,7 @@ from itertools import product
 from typing import Any, Final
 
 from fallback.backtest.replay import Progress, Span, run
-from fallback.domain import Kind, Policy
+from fallback.domain import EventName, Kind, Policy
 
 TODAY: Final = "today"
 THRESHOLDS: Final = (1, 2, 3, 5, 8)
@@ -56,7 +56,7 @@ def suggest(
     for index, (kind, provider) in enumerate(subjects):
         replay = run(kind, provider, policies, span, _part(progress, index, len(subjects)))
         for name, lane in replay.lanes.items():
-            trips = sum(event.name == "tripped" for event in lane.events)
+            trips = sum(event.name == EventName.TRIPPED for event in lane.moves)
             for place, number in enumerate((lane.counts.hurt, lane.counts.diverted_healthy, trips)):
                 totals[name][place] += number
     points = [Point(policies[name], *numbers) for name, numbers in totals.items()]

@@ -104,7 +104,7 @@ def _add(found: Tally, failure: Failure, policy: Policy, *, counts_stalls: bool)
 
 def slice_ms(policy: Policy) -> int:
     """Return the width of one slice of the rate window, in ms."""
-    return math.ceil(policy.rate_window_s * 1000 / LIMITS["rate_slices"])
+    return -(-policy.rate_window_s * 1000 // LIMITS["rate_slices"])
 
 
 def rate_span_ms(policy: Policy) -> int:
@@ -125,7 +125,11 @@ def add_sample(
 ) -> None:
     """Count a call, a failed call or a slow call in the slice of `at_ms`."""
     width = slice_ms(policy)
-    sums = turn.fleet.samples.setdefault(name, {}).setdefault((width, at_ms // width), [0, 0, 0])
+    rows = turn.fleet.samples.setdefault(name, {})
+    place = width, at_ms // width
+    sums = rows.get(place)
+    if sums is None:
+        sums = rows[place] = [0, 0, 0]
     sums[0] += calls
     sums[1] += failures
     sums[2] += slow

@@ -76,6 +76,7 @@ def _mark(what: int, flags: int) -> int:
 _WANTED: Final = [_mark(what, flags) for what in (What.ASKED, What.STARTED) for flags in range(16)]
 _HEARD: Final = [_mark(What.HEARD, flags) for flags in range(16)]
 _QUIET: Final = _HEARD + [_mark(What.ASKED, flags) for flags in range(16) if flags & Flag.TAKEN]
+_TRANSCRIPT: Final = re.compile(b"[" + re.escape(bytes(_HEARD)) + b"]")
 _NOTABLE: Final = re.compile(b"[^" + re.escape(bytes(_QUIET)) + b"]")
 _COLUMNS: Final = {"at": "I", "call": "I", "value": "I", "age": "I", "host": "H", "mark": "B"}
 
@@ -123,9 +124,21 @@ class Slot:
         """Return where the sightings of a time begin."""
         return bisect_left(self.columns["at"], at_ms - self.start_ms)
 
-    def notable(self) -> list[int]:
-        """Return the positions of all but calls that were taken, and their transcripts."""
-        return [found.start() for found in _NOTABLE.finditer(self.columns["mark"].tobytes())]
+    def notable(self, slower_than_ms: int | None = None) -> list[int]:
+        """Return the positions of all but calls that were taken and their transcripts; of those,
+        the ones that took longer are notable too."""
+        marks = self.columns["mark"].tobytes()
+        found = [one.start() for one in _NOTABLE.finditer(marks)]
+        if slower_than_ms is None:
+            return found
+        values = enumerate(self.columns["value"])
+        slow = [at for at, value in values if value > slower_than_ms and marks[at] in _HEARD]
+        return sorted({*found, *slow})
+
+    def heard_at(self, first: int, last: int) -> list[int]:
+        """Return the positions of the first transcripts, from one position up to another."""
+        marks = self.columns["mark"][first:last].tobytes()
+        return [first + found.start() for found in _TRANSCRIPT.finditer(marks)]
 
     def failed(self, since_ms: int, until_ms: int) -> Iterator[tuple[Sighting, Failure, str]]:
         """Yield each failure from one time up to another, with the host that told it."""
