@@ -82,6 +82,15 @@ def test_a_dry_run_shows_and_checks_and_writes_nothing(file: Path) -> None:
     assert everything() == before
 
 
+@pytest.mark.parametrize("options", [["--dry-run"], []])
+def test_what_a_file_brings_is_said_as_the_admin_says_it(file: Path, options: list[str]) -> None:
+    text = file.read_text().replace("fallback_enabled: true", "fallback_enabled: false")
+    file.write_text(text)
+    _, err = apply(file, *options)
+
+    assert "Warning: Route breeze-buddy: its fallback is switched off" in err
+
+
 def test_a_dry_run_can_say_by_its_exit_code_that_there_are_changes(file: Path) -> None:
     file.write_text(file.read_text().replace("failure_threshold: 2", "failure_threshold: 5"))
     with pytest.raises(SystemExit) as end:

@@ -1,8 +1,8 @@
 """`manage.py config_apply FILE|-`: makes the configuration what a YAML file says, or nothing.
 
-Prints what would change; then changes it, in one transaction, through every rule that the admin
-has. What the file does not mention stays as it is; `--prune` deletes the entries that a section
-of the file lacks.
+Prints what would change, and warns of what that brings; then changes it, in one transaction,
+through every rule that the admin has. What the file does not mention stays as it is; `--prune`
+deletes the entries that a section of the file lacks.
 
 Exit codes: 0 done, or nothing to do; 1 the file is wrong or cannot be read, and nothing was
 changed; 2 wrong arguments; 3 with `--dry-run --exit-code`: there would be changes.
@@ -17,7 +17,7 @@ from typing import Any, Final
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
-from fallback import changes, configuration
+from fallback import cautions, changes, configuration
 from fallback.configuration import Parsed
 from fallback.configuration.text import SIZE_MAX
 from fallback.errors import Invalid
@@ -54,12 +54,16 @@ class Command(BaseCommand):
     def _apply(self, parsed: Parsed, *, dry_run: bool, prune: bool, reason: str, **_: Any) -> bool:
         """Apply it and say what that changed; a dry run does it all, and takes it back."""
         with transaction.atomic():
+            held = cautions.read()
             with changes.made_by("command:config_apply", reason or f"applied by {who()}"):
                 before, after = configuration.apply(parsed.document, prune=prune)
+            brought = cautions.brought(held, cautions.read())
             transaction.set_rollback(dry_run)
         differences = configuration.diff(before, after)
         if differences:
             self.stdout.write(configuration.text_diff(before, after))
+        for caution in brought:
+            self.stderr.write(f"Warning: {caution.text}")
         count = f"{len(differences)} change{'' if len(differences) == 1 else 's'}"
         done = "nothing was written (dry run)" if dry_run else "applied"
         self.stderr.write(f"{count}: {done}." if differences else "Nothing to change.")
