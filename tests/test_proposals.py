@@ -10,7 +10,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from fallback import breaker, catalog, configuration, proposals, roles, services, status
+from fallback import breaker, catalog, changes, configuration, proposals, roles, services, status
 from fallback.domain import Kind, State
 from fallback.errors import Conflict, Invalid
 from fallback.models import (
@@ -146,6 +146,29 @@ def test_a_deletion_from_the_list_waits(route: Route) -> None:
 
     assert Proposal.objects.get().summary == "route breeze: removed"
     assert Route.objects.exists()
+
+
+@pytest.mark.parametrize("way", ["undo", "back"])
+def test_an_undo_waits(route: Route, way: str) -> None:
+    with changes.made_by("test"):
+        Policy.objects.get().save()
+    made = []
+    for number in (3, 4):
+        with changes.made_by("admin:ana", "tuning") as making:
+            policy = Policy.objects.get()
+            policy.failure_threshold = number
+            policy.save()
+        made.append(making.change)
+    change = made[0 if way == "back" else 1]
+    assert change is not None
+    target = url("configchange", "way", change.pk, way)
+    browser = ana()
+    page = browser.get(target)
+    form = {"shown": page.context["form"].initial["shown"], **WHY}
+    browser.post(target, form)
+
+    assert "failure_threshold: 4 → 3" in Proposal.objects.get().summary
+    assert Policy.objects.get().failure_threshold == 4
 
 
 def test_another_policy_for_a_provider_waits(route: Route) -> None:
@@ -344,9 +367,7 @@ def test_the_page_says_what_approving_would_bring(route: Route) -> None:
     page = text_of(bo().get(url("proposal", "change", row.pk)))
 
     assert "Route breeze has one usable provider, soniox" in page
-    assert "-  - provider: deepgram" in page.replace("- provider", "-  - provider") or (
-        "deepgram" in page
-    )
+    assert "route breeze: steps: soniox, deepgram → soniox" in page
     assert RouteStep.objects.count() == 2
 
 

@@ -55,7 +55,7 @@ def items(user: AbstractBaseUser | AnonymousUser, body: Mapping[str, Any]) -> li
         *_pump(body),
         *_undelivered(),
         *_letters(),
-        *_proposals(),
+        *_proposals(user),
         *_configuration(),
         *_slack(),
         *_keys(),
@@ -164,12 +164,14 @@ def _configuration() -> Iterator[Item]:
         )  # fmt: skip
 
 
-def _proposals() -> Iterator[Item]:
+def _proposals(user: AbstractBaseUser | AnonymousUser) -> Iterator[Item]:
+    decides = user.has_perm("fallback.approve_proposal")  # type: ignore[union-attr]  # staff
     waiting = Proposal.objects.filter(state=Proposal.State.PROPOSED, expires_at__gt=timezone.now())
     for row in waiting[:MOST]:
         yield Item(
             f"{row} by {row.author} waits for a second person: {row.summary[:200]}. It expires",
-            "Approve or reject it", admin_url("proposal", "change", row.pk), "proposal",
+            "Approve or reject it" if decides else "Look at it",
+            admin_url("proposal", "change", row.pk), "proposal",
             is_grave=False, at=moment(row.expires_at),
         )  # fmt: skip
 

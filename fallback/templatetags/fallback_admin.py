@@ -18,7 +18,17 @@ VERDICTS = {
     "unknown": "? Unknown: nothing is configured, or nothing has answered yet",
 }
 APPS = ["fallback", "auth"]
-LISTS = ["Provider", "Route", "Policy", "Incident", "Transition", "ApiKey", "DeadLetter"]
+LISTS = [
+    "Provider",
+    "Route",
+    "Policy",
+    "Incident",
+    "Transition",
+    "ConfigChange",
+    "Proposal",
+    "ApiKey",
+    "DeadLetter",
+]
 
 
 @register.inclusion_tag("admin/fallback/what_is_out.html", takes_context=True)
