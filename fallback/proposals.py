@@ -6,7 +6,7 @@ between is a conflict that is told. Orders to breakers never wait: an outage has
 """
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from django.conf import settings
@@ -115,6 +115,13 @@ def expire() -> int:
     now = timezone.now()
     late = Proposal.objects.filter(state=Proposal.State.PROPOSED, expires_at__lte=now)
     return late.update(state=Proposal.State.EXPIRED, decided_at=now)
+
+
+def forget(before: datetime, *, at_most: int) -> int:
+    """Delete what was decided or expired before then, `at_most` of it; return how many went."""
+    done = Proposal.objects.exclude(state=Proposal.State.PROPOSED)
+    ids = list(done.filter(at__lt=before).order_by("pk").values_list("pk", flat=True)[:at_most])
+    return Proposal.objects.filter(pk__in=ids).delete()[0] if ids else 0
 
 
 def _waiting(proposal: Proposal) -> Proposal:

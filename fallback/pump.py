@@ -30,6 +30,7 @@ from fallback import (
     history,
     metrics,
     past,
+    proposals,
     services,
     stats,
     stream,
@@ -206,6 +207,7 @@ class Pump:
         keep = timedelta(days=settings.HISTORY_DAYS)
         count = history.forget(timezone.now() - keep, at_most=FORGET_AT_MOST)
         count += changes.forget(timezone.now() - keep, at_most=FORGET_AT_MOST)
+        count += proposals.forget(timezone.now() - keep, at_most=FORGET_AT_MOST)
         count += stats.forget(timezone.now(), at_most=FORGET_AT_MOST)
         count += past.forget(timezone.now(), days=settings.PAST_DAYS, at_most=FORGET_AT_MOST)
         if count:

@@ -310,6 +310,18 @@ def test_too_many_that_wait_are_refused(route: Route, monkeypatch: Any) -> None:
     assert Proposal.objects.count() == 1
 
 
+def test_the_pump_forgets_what_was_decided_long_ago_and_nothing_that_waits(route: Route) -> None:
+    old, young, waiting = threshold(3), threshold(4), threshold(5)
+    proposals.withdraw(old, by="ana", reason="")
+    proposals.withdraw(young, by="ana", reason="")
+    long_ago = timezone.now() - timedelta(days=400)
+    Proposal.objects.exclude(pk=young.pk).update(at=long_ago)
+    before = timezone.now() - timedelta(days=180)
+
+    assert proposals.forget(before, at_most=10) == 1
+    assert set(Proposal.objects.values_list("pk", flat=True)) == {young.pk, waiting.pk}
+
+
 # --- what became of the configuration meanwhile
 
 
