@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
+from django.contrib.auth.models import Permission, User
 from django.core import checks
 from django.core.exceptions import ValidationError
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.migrations.executor import MigrationExecutor
+from django.db.models import Q
 
-from fallback import breaker, cautions
+from fallback import breaker, cautions, proposals
 from fallback.domain import Kind
 from fallback.errors import BreakerUnavailable
 from fallback.models import Policy, Provider, Route, chain_problems
@@ -70,7 +72,7 @@ def check_configuration(databases: Sequence[str] | None = None, **_: Any) -> Mes
     """Report every route, provider and policy that could not do its work."""
     if DEFAULT_DB_ALIAS not in (databases or ()) or not _is_migrated():
         return []
-    return [*_routes(), *_providers(), *_policies(), *_cautions()]
+    return [*_routes(), *_providers(), *_policies(), *_cautions(), *_people()]
 
 
 def check_redis(databases: Sequence[str] | None = None, **_: Any) -> Messages:
@@ -113,6 +115,26 @@ def _cautions() -> Messages:
         checks.Warning(caution.text, id="fallback.W005")
         for caution in cautions.present(cautions.read())
         if caution.is_grave and caution.code != "none_left"
+    ]
+
+
+def _people() -> Messages:
+    """Where a second person is asked for, there has to be one."""
+    if not proposals.is_on():
+        return []
+    may = {"content_type__app_label": "fallback", "codename": "approve_proposal"}
+    given = Permission.objects.filter(**may)
+    who = Q(is_superuser=True) | Q(groups__permissions__in=given) | Q(user_permissions__in=given)
+    count = User.objects.filter(who, is_active=True).distinct().count()
+    if count >= 2:
+        return []
+    return [
+        checks.Warning(
+            f"CHANGES_NEED_APPROVAL is on, and {count or 'nobody'} may approve.",
+            hint="Nobody approves their own: give a second person the role owner, with"
+            " `manage.py role NAME owner`.",
+            id="fallback.W007",
+        )
     ]
 
 

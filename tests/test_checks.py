@@ -4,10 +4,11 @@ from io import StringIO
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import connection
 
-from fallback import checks
+from fallback import checks, roles
 from fallback.models import Policy, Provider, RouteStep
 from tests.configuration import make_policy, make_provider, make_route
 
@@ -129,3 +130,18 @@ def test_slack_that_is_off_or_whole_is_passed_in_silence(settings: Any, given: A
         setattr(settings, name, "x")
 
     assert checks.check_slack() == []
+
+
+@pytest.mark.parametrize(
+    ("owners", "found"), [(0, ["fallback.W007"]), (1, ["fallback.W007"]), (2, [])]
+)
+def test_a_second_person_that_is_asked_for_has_to_be_there(
+    settings: Any, owners: int, found: list[str]
+) -> None:
+    settings.CHANGES_NEED_APPROVAL = True
+    roles.give(User.objects.create_user("editor"), roles.Role.EDITOR)
+    for number in range(owners):
+        roles.give(User.objects.create_user(f"owner-{number}"), roles.Role.OWNER)
+    told = checks.check_configuration(databases=["default"])
+
+    assert [message.id for message in told] == found
