@@ -111,12 +111,11 @@ class RouteAdmin(AsksFirst, SortableAdminBase, ConfiguredAdmin):  # type: ignore
     list_display = [
         "slug",
         "name",
-        "kind",
         "chain",
         "calls_now",
         "fallback",
-        "on_mid_call_failure",
-        "last_resort",
+        "mid_call",
+        "nobody_admits",
     ]
     list_filter = [WhichRoutes, "kind", RoutesOver]
     search_fields = ["slug", "name", "notes", "steps__provider__slug"]
@@ -146,6 +145,14 @@ class RouteAdmin(AsksFirst, SortableAdminBase, ConfiguredAdmin):  # type: ignore
         first, now = row.moved
         words = format_html('<span class="state state-open">◐ {}</span>', now)
         return format_html("{}, as {} is out", words, first)
+
+    @admin.display(description="fails mid-call", ordering="on_mid_call_failure")
+    def mid_call(self, row: Route) -> str:
+        return row.on_mid_call_failure
+
+    @admin.display(description="all out", ordering="last_resort")
+    def nobody_admits(self, row: Route) -> str:
+        return row.last_resort
 
     @admin.display(description="fallback", boolean=True, ordering="fallback_enabled")
     def fallback(self, row: Route) -> bool:
