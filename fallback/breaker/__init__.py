@@ -27,6 +27,7 @@ from fallback.domain import (
     LIMITS,
     Asked,
     BreakerView,
+    Held,
     Kind,
     Order,
     Outcome,
@@ -119,6 +120,12 @@ class Breakers:
         keys = self._keys(kind, *(f"failures:{name}" for name in providers))
         return wire.snapshot_from(kind, providers, self._run("snapshot", keys, list(providers)))
 
+    def look(self, kind: Kind, providers: Sequence[str]) -> Held:
+        """Return what is stored of these breakers, untouched: nothing is settled or written."""
+        keys = [f"{what}:{name}" for name in providers for what in ("failures", "samples")]
+        reply = self._run("look", self._keys(kind, *keys), list(providers))
+        return wire.held_from(kind, providers, reply)
+
     def announce(
         self,
         kind: Kind,
@@ -210,4 +217,4 @@ def _texts(reply: Sequence[bytes | str]) -> list[str]:
 shared = Breakers()  # this deployment's own; opens no connection before its first use
 key, decide, record, order = shared.key, shared.decide, shared.record, shared.order
 configure, snapshot, announce = shared.configure, shared.snapshot, shared.announce
-recall = shared.recall
+recall, look = shared.recall, shared.look

@@ -11,6 +11,7 @@ from fallback.domain import (
     Effect,
     Finding,
     Given,
+    Held,
     Kind,
     LastResort,
     Lease,
@@ -18,7 +19,9 @@ from fallback.domain import (
     Outcome,
     Override,
     Policy,
+    ReasonRule,
     Recorded,
+    Recovery,
     Snapshot,
     State,
     Verdict,
@@ -50,6 +53,17 @@ def policy_values(policy: Policy) -> dict[str, Any]:
 def policy_json(policy: Policy) -> str:
     """Return a policy as one text: equal policies are equal texts."""
     return json.dumps(policy_values(policy), sort_keys=True)
+
+
+def policy_from(raw: str) -> Policy:
+    """Return the policy that `policy_json` wrote; one that is missing or damaged is the default."""
+    try:
+        values = json.loads(raw)
+        rules = {reason: ReasonRule(**rule) for reason, rule in values.pop("what_counts").items()}
+        values["recovery"] = Recovery(values["recovery"])
+        return Policy(**values, what_counts=rules)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return Policy()
 
 
 def override_json(override: Override) -> str:
@@ -166,6 +180,42 @@ def snapshot_from(kind: Kind, names: Sequence[str], reply: Sequence[str]) -> Sna
         )
     ]
     return Snapshot(tuple(views), int(version), _optional(revision), int(now))
+
+
+def held_from(kind: Kind, names: Sequence[str], reply: Sequence[str]) -> Held:
+    """Return what is stored of each breaker."""
+    now, version, revision, incarnation, *rows = reply
+    columns = list(zip(names, rows[0::4], rows[1::4], rows[2::4], rows[3::4], strict=True))
+    return Held(
+        kind=kind, now_ms=int(now), version=_optional(version), revision=_optional(revision),
+        incarnation=incarnation,
+        breakers={name: breaker_from(raw) for name, raw, *_ in columns if raw},
+        policies={name: policy_from(raw) for name, _, raw, *_ in columns if raw},
+        failures={name: _failures(raw) for name, *_, raw, _ in columns},
+        samples={name: _samples(raw) for name, *_, raw in columns},
+    )  # fmt: skip
+
+
+def _failures(raw: str) -> dict[tuple[str, str, str], int]:
+    rows = {tuple(name.split("\x1f", 2)): int(float(at)) for name, at in _pairs(raw)}
+    return {(key[0], key[1], key[2]): at for key, at in rows.items() if len(key) == 3}
+
+
+def _samples(raw: str) -> dict[tuple[int, int], list[int]]:
+    """Return the slices that read as such; the script drops the others too."""
+    found = {}
+    for name, sums in _pairs(raw):
+        width, _, number = name.partition(":")
+        counts = sums.split(" ")
+        if width.isdecimal() and number.isdecimal() and len(counts) == 3:
+            found[(int(width), int(number))] = [int(count) for count in counts if count.isdecimal()]
+    return {key: counts for key, counts in found.items() if len(counts) == 3}
+
+
+def _pairs(raw: str) -> list[tuple[str, str]]:
+    """Lua's empty list is an empty object in JSON."""
+    rows = list(json.loads(raw))
+    return list(zip(rows[0::2], rows[1::2], strict=True))
 
 
 def view_from(kind: Kind, provider: str, reply: Sequence[str]) -> BreakerView:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fallback.domain.policy import Policy
 from fallback.domain.words import EventName, Kind, State
 
 
@@ -114,3 +115,22 @@ class Snapshot:
     version: int
     revision: int | None
     now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """All that is stored of some breakers of one kind, as it stood at one moment.
+
+    Failures are keyed by (reason, host, call) and hold a time; samples by (width of a slice in ms,
+    slice) and hold [calls, failures, slow calls]: as `machine` has them.
+    """
+
+    kind: Kind
+    now_ms: int
+    version: int | None
+    revision: int | None
+    incarnation: str
+    breakers: Mapping[str, Breaker]
+    policies: Mapping[str, Policy]
+    failures: Mapping[str, Mapping[tuple[str, str, str], int]]
+    samples: Mapping[str, Mapping[tuple[int, int], list[int]]]
