@@ -32,6 +32,7 @@ Verbs and reads
     standing     operators' orders that outlive Redis's data
     changes/     what a change of the configuration sets off; who, when, why; undone
     proposals    the second person: changes that wait until somebody else agrees
+    preview      what a policy that is not saved yet would do now
     stats/       calls, failures and latencies per minute
     past/        the recorded past: what the breakers were told, for rehearsals
     status       everything as it is now, one value for all readers
