@@ -52,7 +52,8 @@ class BreakerPreview:
         name, state = self.after.provider, _spoken(self.after.breaker.state)
         if self.moves:
             was = _spoken(self.before.breaker.state)
-            return f"{name} would be {state} now instead of {was}{self._until()}{self._why()}"
+            until = f",{self._until()}," if self.after.until_ms is not None else ""
+            return f"{name} would be {state} now{until} instead of {was}{self._why()}"
         if any(event.name == EventName.WOULD_TRIP for event in self.events):
             return f"{name} stays {state}, and would say now that it would trip{self._proof()}"
         if self.before.until_ms != self.after.until_ms:

@@ -38,6 +38,7 @@ from fallback import (
 from fallback.domain import Event, EventName, Kind, Snapshot
 from fallback.errors import BreakerUnavailable
 from fallback.models import DeadLetter
+from fallback.rehearsals import Runner
 from fallback.stream import Entry
 
 # In this order, in one transaction with each other; each is given what the one before passes on.
@@ -52,6 +53,7 @@ DELIVERIES_MAX: Final = 5  # an entry that fails more often is put aside
 TICK_S: Final = 1.0
 UPKEEP_S: Final = 60.0
 ROLL_UP_S: Final = 5.0
+REHEARSALS_S: Final = 0.5  # somebody sits before the page and waits
 LAGGING_MS: Final = 10_000
 LAGGING_EVERY_MS: Final = 5 * 60_000
 SETTLED_MS: Final = 500  # a snapshot's own events are written within this time of it
@@ -81,6 +83,8 @@ class Pump:
         self._roll_up = _Every(ROLL_UP_S, clock)
         self._stats = stats.RollUp()
         self._past = past.Keeper()
+        self._look_for_rehearsals = _Every(REHEARSALS_S, clock)
+        self._rehearsals = Runner()
         self._seen: dict[Kind, Snapshot] = {}
 
     def run(self, stop: threading.Event) -> None:
@@ -95,6 +99,7 @@ class Pump:
                 stop.wait(waits.after(error))
             finally:
                 close_old_connections()
+        self._rehearsals.close()
         self._leave()
 
     def turn(self, *, block_ms: int = 0) -> int:
@@ -113,6 +118,8 @@ class Pump:
         if not done and block_ms:
             waited = stream.read(Kind.STT, self.consumer, count=self._batch, block_ms=block_ms)
             done = self._carry(Kind.STT, waited)
+        if self._look_for_rehearsals.is_due():
+            self._rehearsals.tick()
         if self._roll_up.is_due():
             self._stats.run()
         if self._upkeep.is_due():

@@ -7,10 +7,13 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 from django.conf import settings
+from django.db import connection
 
 from controlplane.env import VARIABLES
+from tests.settings import TEST_DATABASE_URL
 
 
 def clean_environment(var_dir: Path, **variables: str) -> dict[str, str]:
@@ -18,6 +21,14 @@ def clean_environment(var_dir: Path, **variables: str) -> dict[str, str]:
     ours = {*VARIABLES, *(f"{name}_FILE" for name in VARIABLES), "DJANGO_SETTINGS_MODULE"}
     inherited = {name: value for name, value in os.environ.items() if name not in ours}
     return {**inherited, "VAR_DIR": str(var_dir), **variables}
+
+
+def database_url() -> str:
+    """Return the URL of the database that this test runs on, for processes of its own."""
+    name = str(connection.settings_dict["NAME"])
+    if TEST_DATABASE_URL:
+        return urlunsplit(urlsplit(TEST_DATABASE_URL)._replace(path=f"/{name}"))
+    return f"sqlite:///{name}"
 
 
 def manage(*arguments: str, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:

@@ -60,8 +60,8 @@ def test_a_lower_threshold_would_open_now_and_says_with_which_failures(fleet: No
     seen = preview(Policy(failure_threshold=3), [(STT, "soniox")])
 
     [said] = sentences(seen)
-    assert said.startswith("soniox would be open now instead of closed until ")
-    assert said.endswith("3 failures in 240 s (threshold 3)")
+    assert said.startswith("soniox would be open now, until ")
+    assert said.endswith("UTC, instead of closed: 3 failures in 240 s (threshold 3)")
 
 
 def test_a_route_that_would_start_elsewhere_is_named(fleet: None) -> None:
@@ -97,7 +97,7 @@ def test_an_open_time_that_would_be_over_is_a_half_open_breaker(fleet: None) -> 
     while seen.now_ms < when + 1000:
         seen = preview(Policy(open_duration_s=1), [(STT, "soniox")])
 
-    assert sentences(seen)[0].startswith("soniox would be half open now instead of open")
+    assert sentences(seen)[0].startswith("soniox would be half open now instead of open: ")
 
 
 def test_shadow_would_only_say_what_it_would_do(fleet: None) -> None:

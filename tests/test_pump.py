@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import contextmanager
-from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 from django.conf import settings
@@ -22,8 +21,7 @@ from fallback.pump import DELIVERIES_MAX, HANDLERS, Pump
 from tests.configuration import make_provider
 from tests.events import STREAM, event, fields, outage, write
 from tests.kill_pumps import EFFECTS, insert_effects
-from tests.processes import clean_environment, eventually
-from tests.settings import TEST_DATABASE_URL
+from tests.processes import clean_environment, database_url, eventually
 from tests.twins import VIRTUAL_CLOCK, VirtualBreakers
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -409,13 +407,9 @@ def test_a_pump_that_waits_for_events_is_heard_of(clock):
 
 def environment(redis_url: str, tmp_path) -> dict[str, str]:
     """Return the environment of a process that shares this test's database."""
-    name = str(connection.settings_dict["NAME"])
-    database = f"sqlite:///{name}"
-    if TEST_DATABASE_URL:
-        database = urlunsplit(urlsplit(TEST_DATABASE_URL)._replace(path=f"/{name}"))
     return clean_environment(
         tmp_path,
-        DATABASE_URL=database,
+        DATABASE_URL=database_url(),
         REDIS_URL=redis_url,
         SECRET_KEY=settings.SECRET_KEY,
         FALLBACK_NAMESPACE=settings.FALLBACK_NAMESPACE,

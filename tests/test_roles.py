@@ -61,6 +61,7 @@ LEAST: dict[str, str] = {
     "fallback_configchange_way": "viewer",  # to look at; doing it takes what it changes
     "fallback_proposal_decide": "owner",
     "fallback_alerttemplate_preview": "viewer",
+    **{f"fallback_policy_{page}": "editor" for page in ["now", "rehearse", "rehearsal", "stop"]},
 }  # fmt: skip
 FOR_ALL_STAFF = {"index", "app_list", "jsi18n", "password_change", "password_change_done"}
 LEADS_ON = {f"fallback_{model}_simple_history" for model in SETTINGS + SECRETS}
@@ -145,6 +146,8 @@ def address(page: str, rows: dict[str, Any]) -> str:
     if page.endswith(("changelist", "add", "preview")):
         return reverse(f"admin:{page}")
     args = [rows[model].pk]
+    if page in {"fallback_policy_rehearsal", "fallback_policy_stop"}:
+        args.append(0)  # there is none of this number, which only who may is told
     if page.endswith("simple_history"):
         args.append(rows[model].history.earliest().pk)
     return reverse(f"admin:{page}", args=args)
@@ -158,6 +161,8 @@ def is_let_in(browser: Client, page: str, rows: dict[str, Any]) -> bool:
         )
     if page == "fallback_alerttemplate_preview":
         return browser.post(target, {"event": "tripped"}).status_code == 200
+    if page in {f"fallback_policy_{name}" for name in ["now", "rehearse", "rehearsal", "stop"]}:
+        return browser.post(target, {}).status_code not in {302, 403}
     return browser.get(target).status_code == 200
 
 

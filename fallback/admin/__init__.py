@@ -11,6 +11,7 @@
     confirmation what a change brings, said before it is saved
     providers   providers, with the live state beside each
     policies    thresholds, and what counts
+    rehearsing  what a policy would do now and would have done, asked before it is saved
     routes      chains, dragged into order
     api_keys    minted, and shown once
     incidents   incidents, transitions and dead letters, read-only

@@ -14,6 +14,7 @@ from django.utils.html import format_html_join
 from fallback.admin.base import ConfiguredAdmin, link
 from fallback.admin.confirmation import AsksFirst
 from fallback.admin.questions import WhichPolicies
+from fallback.admin.rehearsing import WithRehearsal
 from fallback.admin.words import NOTHING, duration
 from fallback.domain import DEFAULT_WHAT_COUNTS, Reason, ReasonRule, Recovery
 from fallback.models import Policy, PolicyReason
@@ -73,6 +74,9 @@ class WhatCountsForm(forms.ModelForm):  # type: ignore[type-arg]  # not at run t
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["reason"].disabled = True
+        reason = self.initial.get("reason", "a reason")
+        for name, field in self.fields.items():  # a table's cell has no label of its own
+            field.widget.attrs["aria-label"] = f"{reason}: {name}".replace("_", " ")
 
     def has_changed(self) -> bool:
         return not self.instance.pk or super().has_changed()
@@ -107,7 +111,7 @@ class WhatCountsInline(admin.TabularInline):  # type: ignore[type-arg]  # not at
 
 
 @admin.register(Policy)
-class PolicyAdmin(AsksFirst, ConfiguredAdmin):
+class PolicyAdmin(WithRehearsal, AsksFirst, ConfiguredAdmin):
     """The thresholds that breakers obey."""
 
     form = PolicyForm

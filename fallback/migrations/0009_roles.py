@@ -32,7 +32,7 @@ def make_groups(apps, schema_editor):
 class Migration(migrations.Migration):
     dependencies = [
         ("auth", "0012_alter_user_first_name_max_length"),
-        ("fallback", "0007_configuration_changes"),
+        ("fallback", "0008_rehearsals"),
     ]
 
     operations = [

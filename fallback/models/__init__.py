@@ -17,6 +17,7 @@ from fallback.models.policy import Policy, PolicyReason, rules_of
 from fallback.models.proposal import Proposal
 from fallback.models.provider import Provider
 from fallback.models.recorded import RecordedSlot
+from fallback.models.rehearsal import Rehearsal
 from fallback.models.revision import ConfigRevision
 from fallback.models.route import Route, RouteStep, chain_problems
 
@@ -40,6 +41,7 @@ __all__ = [
     "Provider",
     "ProviderMinute",
     "RecordedSlot",
+    "Rehearsal",
     "Role",
     "Route",
     "RouteStep",
