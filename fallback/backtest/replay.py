@@ -64,24 +64,39 @@ def run(
     progress: Progress = lambda done: True,
 ) -> Replay:
     """Replay a span for one provider through each policy. Raises Stopped."""
-    orders = list(_orders(kind, provider, span))
+    orders = [*_standing(kind, provider, span), *_orders(kind, provider, span)]
     fates = infer(kind, provider, span.since_ms, span.until_ms)
     lanes = {
         name: Lane(provider, policy, fates, span.since_ms, has_orders=bool(orders))
         for name, policy in policies.items()
     }
     replay = Replay(kind, provider, lanes)
-    for slot in past.read(kind, provider, span.since_ms, span.until_ms):
+    _replay(replay, span, orders, progress)
+    return replay
+
+
+def go_on(replay: Replay, span: Span) -> None:
+    """Replay more of the past through lanes that stand at the beginning of the span, or are new."""
+    orders = list(_orders(replay.kind, replay.provider, span))
+    if any(lane.start_ms == span.since_ms for lane in replay.lanes.values()):
+        orders = [*_standing(replay.kind, replay.provider, span), *orders]
+    _replay(replay, span, orders, lambda done: True)
+
+
+def _replay(
+    replay: Replay, span: Span, orders: list[tuple[int, Order]], progress: Progress
+) -> None:
+    lanes = list(replay.lanes.values())
+    for slot in past.read(replay.kind, replay.provider, span.since_ms, span.until_ms):
         done = (slot.start_ms - span.since_ms) / max(1, span.until_ms - span.since_ms)
         if not progress(max(0.0, done)):
             raise Stopped("The rehearsal was stopped.")
         _count(slot, replay, span)
         _play(slot, replay, span, orders)
-    _give(orders, list(lanes.values()), span.until_ms)
-    for lane in lanes.values():
+    _give(orders, lanes, span.until_ms)
+    for lane in lanes:
         lane.finish(span.until_ms)
     progress(1.0)
-    return replay
 
 
 def _play(slot: Slot, replay: Replay, span: Span, orders: list[tuple[int, Order]]) -> None:
@@ -160,14 +175,19 @@ def _next_order_ms(orders: list[tuple[int, Order]]) -> int:
     return orders[0][0] if orders else _NEVER_MS
 
 
-def _orders(kind: Kind, provider: str, span: Span) -> Iterator[tuple[int, Order]]:
-    """Yield what operators ordered, with its time: it holds under any policy."""
+def _standing(kind: Kind, provider: str, span: Span) -> Iterator[tuple[int, Order]]:
+    """Yield the order that holds when the span begins, if there is one."""
     known = Transition.objects.filter(kind=kind, provider=provider)
     before = latest(known.filter(at__lt=_moment(span.since_ms)))
     if before and _is_order(before):
         standing = _order(before, span.since_ms)
         if standing.for_ms >= 0:
             yield span.since_ms, standing
+
+
+def _orders(kind: Kind, provider: str, span: Span) -> Iterator[tuple[int, Order]]:
+    """Yield what operators ordered in the span, with its time: it holds under any policy."""
+    known = Transition.objects.filter(kind=kind, provider=provider)
     rows = known.filter(at__gte=_moment(span.since_ms), at__lt=_moment(span.until_ms))
     for row in rows.order_by("at", "version", "id"):
         if _is_order(row):
