@@ -134,12 +134,13 @@ class Breakers:
         *,
         every_ms: int,
         provider: str = "",
+        cause: str = "",
         evidence: Mapping[str, Any] | None = None,
     ) -> bool:
         """Put a notice on the stream, but not again for this subject within `every_ms`."""
         argument = {
             "name": name, "subject": subject, "provider": provider, "every_ms": every_ms,
-            "evidence": dict(evidence or {}),
+            "evidence": dict(evidence or {}), "cause": cause,
         }  # fmt: skip
         reply = self._run("announce", self._keys(kind, "announced"), [json.dumps(argument)])
         return reply[0] == "told"

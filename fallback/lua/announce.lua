@@ -2,7 +2,7 @@
      not again for the same subject within a time.
 
   KEYS[4]  announced  hash  "<name>:<subject>" -> when it was told last; emptied when it is full
-  ARGV[2]  json {name, subject, provider, every_ms, evidence}
+  ARGV[2]  json {name, subject, provider, every_ms, evidence, cause}
 
   Reply    "told" | "known"
 ]]
@@ -14,7 +14,7 @@ if told <= now and now - told < input.every_ms then return { "known" } end
 is_changed = true
 local incarnation = stored.incarnation or string.sub(request, 1, 8)
 append(incarnation .. "--" .. digits(now_us) .. "-" .. request, input.name, input.provider,
-  { evidence = input.evidence, reason = input.subject })
+  { evidence = input.evidence, reason = input.subject, cause = input.cause })
 if redis.call("HLEN", announced_key) >= limits.announcements then
   redis.call("DEL", announced_key)
 end
