@@ -33,6 +33,7 @@ Verbs and reads
     changes/     what a change of the configuration sets off; who, when, why; undone
     proposals    the second person: changes that wait until somebody else agrees
     preview      what a policy that is not saved yet would do now
+    shadow/      a second policy beside the live one, and what it would have done
     rehearsals/  what it would have done, worked out by child processes of the pumps
     stats/       calls, failures and latencies per minute
     past/        the recorded past: what the breakers were told, for rehearsals

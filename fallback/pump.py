@@ -39,6 +39,7 @@ from fallback.domain import Event, EventName, Kind, Snapshot
 from fallback.errors import BreakerUnavailable
 from fallback.models import DeadLetter
 from fallback.rehearsals import Runner
+from fallback.shadow import follow
 from fallback.stream import Entry
 
 # In this order, in one transaction with each other; each is given what the one before passes on.
@@ -53,6 +54,7 @@ DELIVERIES_MAX: Final = 5  # an entry that fails more often is put aside
 TICK_S: Final = 1.0
 UPKEEP_S: Final = 60.0
 ROLL_UP_S: Final = 5.0
+SHADOW_S: Final = 15.0
 REHEARSALS_S: Final = 0.5  # somebody sits before the page and waits
 LAGGING_MS: Final = 10_000
 LAGGING_EVERY_MS: Final = 5 * 60_000
@@ -85,6 +87,7 @@ class Pump:
         self._past = past.Keeper()
         self._look_for_rehearsals = _Every(REHEARSALS_S, clock)
         self._rehearsals = Runner()
+        self._follow_shadows = _Every(SHADOW_S, clock)
         self._seen: dict[Kind, Snapshot] = {}
 
     def run(self, stop: threading.Event) -> None:
@@ -118,13 +121,19 @@ class Pump:
         if not done and block_ms:
             waited = stream.read(Kind.STT, self.consumer, count=self._batch, block_ms=block_ms)
             done = self._carry(Kind.STT, waited)
+        self._do_the_rest()
+        return done
+
+    def _do_the_rest(self) -> None:
+        """Do what is due and carries no event."""
         if self._look_for_rehearsals.is_due():
             self._rehearsals.tick()
+        if self._follow_shadows.is_due():
+            follow()
         if self._roll_up.is_due():
             self._stats.run()
         if self._upkeep.is_due():
             self._keep_up()
-        return done
 
     def _owed(self, kind: Kind) -> list[Entry]:
         """Return what failed before, and what dead pumps left."""

@@ -76,6 +76,8 @@ TABLE: Final[Mapping[str, Rule]] = {
     "fallback.configchange": TO_READ,
     "fallback.changedentry": TO_READ,
     "fallback.rehearsal": TO_READ,
+    "fallback.shadowrun": TO_READ,
+    "fallback.shadowtrip": TO_READ,
     "fallback.proposal": Rule(orders={"approve_proposal": Role.OWNER}),
     "fallback.idempotentrequest": Rule(view=NOBODY),
     "auth.user": Rule(view=Role.OWNER, write=Role.OWNER),

@@ -44,11 +44,11 @@ async def signed_in(browser: Browser, url: str, **look: Any) -> Page:
     return page
 
 
-async def accessibility_errors(page: Page) -> list[str]:
-    """Return what axe finds on the page, a line each."""
+async def accessibility_errors(page: Page, part: str = "html") -> list[str]:
+    """Return what axe finds on the page, or on a part of it, a line each."""
     script = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
     await page.evaluate(script)
-    found = await page.evaluate("axe.run()")
+    found = await page.evaluate("part => axe.run(part)", part)
     return [
         f"{rule['id']}: {node['target']} {node['failureSummary'][:200]}"
         for rule in found["violations"]

@@ -13,7 +13,7 @@ apps urls management templatetags
 api slack admin pump checks health drill
 live alerts history exporter
 proposals
-changes orders preview rehearsals
+changes orders preview rehearsals shadow
 services
 status backtest
 standin standing stats past

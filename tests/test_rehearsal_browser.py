@@ -6,15 +6,17 @@ With SCREENSHOTS set to a directory it leaves a picture of each step there.
 
 import asyncio
 import os
+import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
 import pytest
 
-from tests.browsing import PASSWORD, chromium, needs_chromium, signed_in
-from tests.processes import clean_environment, eventually, free_port, manage
+from tests.browsing import PASSWORD, accessibility_errors, chromium, needs_chromium, signed_in
+from tests.processes import alive_with, clean_environment, eventually, free_port, manage
 from tests.server import running
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, needs_chromium]
@@ -161,3 +163,57 @@ async def test_a_false_trip_is_rehearsed_away_and_the_change_undone(served: Serv
         await now_says(page, f"1 of {threshold} failures")
         await picture(page, "4-suggested", "#rehearsal")
         assert await faults(page) == []
+
+
+@pytest.mark.parametrize("look", ["light", "dark"])
+@pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["wide", "narrow"])
+async def test_the_panel_is_for_everybody(served: Served, look: Any, viewport: Any) -> None:
+    async with chromium() as browser:
+        page = await signed_in(browser, served.url, viewport=viewport, color_scheme=look)
+        await page.goto(f"{served.url}/admin/fallback/policy/1/change/?rehearse=24h")
+        await page.fill("#id_failure_window_s", "")
+        await page.locator("#now-said a").wait_for()
+        await page.click("#rehearse")
+        await page.locator("#rehearsal-problems a").wait_for()
+        complaints = await accessibility_errors(page, "#rehearsal")
+        await page.fill("#id_failure_window_s", "60")
+        for button in ("#rehearse", "#suggest"):
+            await answered(page, button)
+            complaints += await accessibility_errors(page, "#rehearsal")
+            await picture(page, f"panel-{button[1:]}-{look}-{viewport['width']}", "#rehearsal")
+
+        assert complaints == []
+        assert await page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+
+
+async def test_one_that_is_going_on_is_found_after_a_reload_and_stopped(served: Served) -> None:
+    with held(served.var_dir, "pump"):
+        async with chromium() as browser:
+            page = await signed_in(browser, served.url, viewport=WIDE)
+            await page.goto(f"{served.url}/admin/fallback/policy/1/change/")
+            await page.click("#suggest")
+            bar = page.get_by_role("progressbar")
+            await bar.wait_for(timeout=SOON_MS)
+            await page.reload()
+            await bar.wait_for(timeout=SOON_MS)
+            assert await page.is_disabled("#rehearse")
+            await page.click("#work-stop")
+            await page.locator("#work-said", has_text="stopped").wait_for(timeout=SOON_MS)
+
+            assert await page.is_enabled("#rehearse")
+            assert not await bar.is_visible()
+
+
+@contextmanager
+def held(var_dir: Path, word: str) -> Iterator[None]:
+    """Have the processes of this product whose command line has the word stand still."""
+    pids = [
+        pid
+        for pid in alive_with(str(var_dir))
+        if word in Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    ]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    yield
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)

@@ -12,6 +12,7 @@
     providers   providers, with the live state beside each
     policies    thresholds, and what counts
     rehearsing  what a policy would do now and would have done, asked before it is saved
+    shadowing   a second policy beside the live one, on providers and policies
     routes      chains, dragged into order
     api_keys    minted, and shown once
     incidents   incidents, transitions and dead letters, read-only

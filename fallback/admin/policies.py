@@ -15,6 +15,7 @@ from fallback.admin.base import ConfiguredAdmin, link
 from fallback.admin.confirmation import AsksFirst
 from fallback.admin.questions import WhichPolicies
 from fallback.admin.rehearsing import WithRehearsal
+from fallback.admin.shadowing import WithFindings
 from fallback.admin.words import NOTHING, duration
 from fallback.domain import DEFAULT_WHAT_COUNTS, Reason, ReasonRule, Recovery
 from fallback.models import Policy, PolicyReason
@@ -111,7 +112,7 @@ class WhatCountsInline(admin.TabularInline):  # type: ignore[type-arg]  # not at
 
 
 @admin.register(Policy)
-class PolicyAdmin(WithRehearsal, AsksFirst, ConfiguredAdmin):
+class PolicyAdmin(WithRehearsal, WithFindings, AsksFirst, ConfiguredAdmin):
     """The thresholds that breakers obey."""
 
     form = PolicyForm
@@ -129,9 +130,9 @@ class PolicyAdmin(WithRehearsal, AsksFirst, ConfiguredAdmin):
     list_filter = [WhichPolicies]
     search_fields = ["name", "notes", "providers__slug"]
     search_help_text = "Name, notes, or a provider that obeys it."
-    readonly_fields = ["used_by"]
+    readonly_fields = ["used_by", "in_shadow"]
     fieldsets = [
-        (None, {"fields": ["name", "used_by"]}),
+        (None, {"fields": ["name", "used_by", "in_shadow"]}),
         ("Trips on count", {"fields": [("failure_threshold", "failure_window_s")]}),
         (
             "Trips on rate",

@@ -21,6 +21,7 @@ from fallback.admin.confirmation import AsksFirst
 from fallback.admin.failures import failures_url, failures_view
 from fallback.admin.overrides import board_now, order_action, order_url, order_view
 from fallback.admin.questions import WhichProviders
+from fallback.admin.shadowing import SHADOW_FIELDSET, WithShadow
 from fallback.admin.words import (
     NOTHING,
     UNREACHABLE,
@@ -90,7 +91,7 @@ def orders_to(row: Provider) -> list[dict[str, Any]]:
 
 
 @admin.register(Provider)
-class ProviderAdmin(AsksFirst, ConfiguredAdmin):
+class ProviderAdmin(WithShadow, AsksFirst, ConfiguredAdmin):
     """What agents can be sent to."""
 
     object_history_template = "admin/fallback/provider/history.html"
@@ -110,10 +111,11 @@ class ProviderAdmin(AsksFirst, ConfiguredAdmin):
     list_select_related = ["policy"]
     ordering = ["kind", "slug"]
     actions = [order_action(order) for order in ORDERS.values()]
-    readonly_fields = ["route_list"]
+    readonly_fields = ["route_list", "shadow_findings"]
     fieldsets = [
         (None, {"fields": ["name", "slug", "kind", "enabled", "policy", "route_list"]}),
         ("What agents are told", {"fields": ["settings", "languages", "credential_hint"]}),
+        SHADOW_FIELDSET,
         ("For operators", {"fields": ["notes"]}),
     ]
 

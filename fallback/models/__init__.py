@@ -20,6 +20,7 @@ from fallback.models.recorded import RecordedSlot
 from fallback.models.rehearsal import Rehearsal
 from fallback.models.revision import ConfigRevision
 from fallback.models.route import Route, RouteStep, chain_problems
+from fallback.models.shadow import ShadowRun, ShadowTrip
 
 __all__ = [
     "Alert",
@@ -45,6 +46,8 @@ __all__ = [
     "Role",
     "Route",
     "RouteStep",
+    "ShadowRun",
+    "ShadowTrip",
     "SlackOperator",
     "Transition",
     "chain_problems",

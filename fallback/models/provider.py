@@ -47,6 +47,15 @@ class Provider(Configured):
         related_name="providers",
         help_text="The thresholds its breaker obeys.",
     )
+    shadow_policy = models.ForeignKey(
+        Policy,
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="shadowed_providers",
+        help_text="A second policy that runs beside it in shadow: it moves no call, and says what"
+        " it would have done. Empty: none.",
+    )
     languages = models.JSONField(
         default=list,
         blank=True,
@@ -91,6 +100,9 @@ class Provider(Configured):
         super().clean()
         self._normalize()
         routes = self.route_slugs()
+        if self.shadow_policy_id and self.shadow_policy_id == self.policy_id:
+            detail = "It obeys this one already: choose another to compare it with, or none."
+            raise ValidationError({"shadow_policy": detail})
         if routes and not self.enabled:
             raise ValidationError({"enabled": self._in_use("switched off", routes)})
         if routes and self._kind_before() != self.kind:

@@ -7,8 +7,8 @@ import { amount } from "./words.js";
 
 const WIDTH = 640;
 const HEIGHT = 340;
-const LEFT = 70;
-const BOTTOM = 46;
+const LEFT = 84;
+const BOTTOM = 60;
 const TOP = 16;
 const RIGHT = 24;
 
@@ -18,7 +18,8 @@ export function paintTradeOff(place, { points }) {
   shown.sort((a, b) => a.hurt - b.hurt || a.moved_for_nothing - b.moved_for_nothing);
   const names = [...new Set(shown.flatMap((one) => Object.keys(one.values)))].filter(
     (name) => new Set(shown.map((one) => one.values[name])).size > 1);
-  const lead = `${points.length} sets of values were tried on the past. No other of them does better in both than the ${points.filter((one) => one.is_best).length} marked ●: choose what matters more.`;
+  const best = points.filter((one) => one.is_best).length;
+  const lead = `The values that were tried on the past would have come out in ${points.length} ways. Nothing does better in both than what is marked ● (${best}): choose what matters more.`;
   place.replaceChildren(make("h3", { text: "What would have done better" }), make("p", { text: lead }), plot(points, shown, names), table(shown, names),
     make("p", { id: "chosen", role: "status" }));
 }
@@ -43,7 +44,7 @@ function plot(points, shown, names) {
   const front = shown.filter((one) => one.is_best).map((one) => `${scale.x(one.moved_for_nothing)},${scale.y(one.hurt)}`);
   const svg = drawn("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "tradeoff", role: "group", "aria-label": "Calls hurt against calls moved for nothing" },
     ...axes(scale), ...others, drawn("polyline", { class: "front", points: front.join(" ") }), ...shown.map((one) => pointOf(one, names, scale)));
-  return make("figure", { className: "tradeoff-figure" }, svg, make("figcaption", { text: "● best of all in one of the two, ◆ today's values, · the others. Lower left is better." }));
+  return make("figure", { className: "tradeoff-figure" }, svg, make("figcaption", { text: "● nothing does better in both, ◆ today's values, · the others. Lower left is better." }));
 }
 
 function scalesOf(points) {
@@ -64,11 +65,11 @@ function axes(scale) {
     label.textContent = words;
     return label;
   };
-  const parts = [0, 0.5, 1];
+  const marks = (max) => [...new Set([0, Math.round(max / 2), max])];
   return [
     drawn("path", { class: "axis", d: `M${LEFT} ${TOP}V${HEIGHT - BOTTOM}H${WIDTH - RIGHT}` }),
-    ...parts.map((part) => text(amount(Math.round(scale.maxX * part)), { x: scale.x(scale.maxX * part), y: HEIGHT - BOTTOM + 16, "text-anchor": "middle" })),
-    ...parts.map((part) => text(amount(Math.round(scale.maxY * part)), { x: LEFT - 8, y: scale.y(scale.maxY * part) + 4, "text-anchor": "end" })),
+    ...marks(scale.maxX).map((value) => text(amount(value), { x: scale.x(value), y: HEIGHT - BOTTOM + 30, "text-anchor": "middle" })),
+    ...marks(scale.maxY).map((value) => text(amount(value), { x: LEFT - 20, y: scale.y(value) + 4, "text-anchor": "end" })),
     text("calls moved for nothing →", { x: (LEFT + WIDTH - RIGHT) / 2, y: HEIGHT - 8, "text-anchor": "middle" }),
     text("calls hurt →", { x: 14, y: (HEIGHT - BOTTOM + TOP) / 2, "text-anchor": "middle", transform: `rotate(-90 14 ${(HEIGHT - BOTTOM + TOP) / 2})` }),
   ];
@@ -98,7 +99,7 @@ function pointOf(point, names, scale) {
 
 function table(shown, names) {
   const number = (value) => make("td", { className: "number", text: typeof value === "number" ? amount(value) : String(value) });
-  const heads = [...names.map(labelOf), "Calls hurt", "Moved for nothing", "Trips", ""];
+  const heads = [...names.map(labelOf), "Calls hurt", "Moved for nothing", "Trips", "Choose"];
   const lines = shown.map((point) => {
     const button = make("button", { type: "button", className: "button", text: "Fill in" });
     button.setAttribute("aria-label", `Fill in ${valuesOf(point, names)}`);
