@@ -140,6 +140,8 @@ async def test_a_false_trip_is_rehearsed_away_and_the_change_undone(served: Serv
         await page.fill("#id_failure_threshold", "1")
         await now_says(page, "soniox would be open now, until")
         await now_says(page, "breeze-buddy: new calls would start on deepgram instead of soniox")
+        await page.locator("#id_failure_threshold").scroll_into_view_if_needed()
+        assert "soniox would be open now" in await page.inner_text("#now-strip")
         await picture(page, "2-now", "#rehearsal")
 
         # What another threshold would have done.

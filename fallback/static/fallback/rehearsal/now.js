@@ -38,6 +38,16 @@ function paint(words, ...parts) {
   if (words === shownAs) return;
   shownAs = words;
   byId("now-said").replaceChildren(...parts);
+  strip(parts);
+}
+
+// The same in short at the foot of the window, in sight while a field far above is changed.
+function strip(parts) {
+  const [lead, list] = parts;
+  const lines = [...(list?.querySelectorAll(".changed") ?? [])].map((line) => line.lastChild.textContent.trim());
+  const text = lines.length ? lines.join(" · ") : lead.className === "still" ? "" : lead.textContent;
+  byId("now-strip").hidden = !text;
+  byId("now-strip").textContent = text;
 }
 
 function refusal(body) {
