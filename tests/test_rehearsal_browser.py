@@ -164,7 +164,36 @@ async def test_a_false_trip_is_rehearsed_away_and_the_change_undone(served: Serv
         assert threshold != "2"
         await now_says(page, f"1 of {threshold} failures")
         await picture(page, "4-suggested", "#rehearsal")
+
+        # She saves it with a reason, and it holds at once.
+        await page.fill("#id_change_reason", f"incident #{number} was one pod's network")
+        await picture(page, "5-before-saving")
+        await page.locator('[name="_save"]').last.click()
+        await page.wait_for_selector(".messagelist .success")
+        assert await threshold_of(page, served) == threshold
+        status = served.client.get("/api/v1/status").json()
+        soniox = next(row for row in status["breakers"] if row["provider"] == "soniox")
+        assert soniox["failure_threshold"] == int(threshold)
+
+        # She thinks better of it, and undoes the change.
+        await page.goto(f"{served.url}/admin/fallback/policy/1/history/")
+        await page.click(".live table tbody tr:first-child a")
+        await page.wait_for_selector("text=one pod's network")
+        await picture(page, "6-the-change")
+        await page.click("text=Undo")
+        await page.fill("#id_change_reason", "to be talked over first")
+        await picture(page, "7-undoing")
+        await page.click('input[type="submit"].default')
+        await page.wait_for_selector(".messagelist .success")
+        assert await threshold_of(page, served) == "2"
+        await picture(page, "8-undone")
         assert await faults(page) == []
+
+
+async def threshold_of(page: Any, served: Served) -> str:
+    """Return the threshold that the policy's page shows."""
+    await page.goto(f"{served.url}/admin/fallback/policy/1/change/")
+    return str(await page.input_value("#id_failure_threshold"))
 
 
 @pytest.mark.parametrize("look", ["light", "dark"])
