@@ -109,7 +109,7 @@ def test_it_finds_what_a_rehearsal_of_the_same_time_finds(live: Live) -> None:
     step(start_ms + LENGTH_MS)
     span = Span(start_ms, start_ms + LENGTH_MS)
     lane = run(Kind.STT, "soniox", {"it": Policy(**SECOND)}, span).lanes["it"]
-    expected = [event.at_ms for event in lane.events if event.name == "tripped"]
+    expected = [event.at_ms for event in lane.moves if event.name == "tripped"]
 
     row = ShadowRun.objects.get()
     assert [round(found.at.timestamp() * 1000) for found in ShadowTrip.objects.order_by("at")] == (

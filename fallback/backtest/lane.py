@@ -37,7 +37,6 @@ from fallback.messages.events import told_by
 from fallback.past import Failure, Flag, Sighting, Slot, What
 from fallback.past.sightings import SLOT_MS
 
-KEPT: Final = ("first_failure_ms", "failures", "trips", "until_ms")  # of a transition's evidence
 ELSEWHERE: Final = "-"  # stands for the rest of the chain; no slug, so no provider
 CALL_MS: Final = 3_600_000  # how long a call is waited for
 CALLS_MAX: Final = 2_000  # calls remembered by the machine
@@ -71,7 +70,7 @@ class Lane:
     start_ms: int
     has_orders: bool = False
     counts: Counts = field(default_factory=Counts)
-    moves: list[Event] = field(default_factory=list)  # transitions, with what is KEPT of them
+    moves: list[Event] = field(default_factory=list)  # its transitions
     told: Counter[tuple[str, ...]] = field(default_factory=Counter)  # by the templates that may
     is_calm: bool = True  # it admits, and waits for nobody
     is_deaf: bool = True  # nor does it need to know who is heard
@@ -89,7 +88,6 @@ class Lane:
         self._heard_calls: set[int] = set()
         self._heard_before: set[int] = set()
         self._recovered_ms = -FLAP_MS
-        self._turn = Turn(self.machine.fleet, 0, "")  # for what needs no time
         self._rate_span_ms = rate_span_ms(self.policy)
         self._samples = self.policy.samples_calls
         self._least_bad = least_bad_calls(self.policy)
@@ -298,7 +296,7 @@ class Lane:
         """Count a quick transcript, as the machine does where it cannot trip."""
         since_ms = self._breaker.evidence_since_ms
         if happened_ms >= since_ms and happened_ms > at_ms - self.policy.rate_window_s * 1000:
-            turn, policy = self._turn, self.policy
+            turn, policy = Turn(self.machine.fleet, at_ms, ""), self.policy
             add_sample(turn, self.provider, policy, happened_ms, calls=1, failures=0, slow=0)
 
     def _may_trip(self, at_ms: int) -> bool:
@@ -366,8 +364,7 @@ class Lane:
                 self._recovered_ms = event.at_ms
             if event.is_transition:
                 self._probes.clear()  # no lease outlives its spell
-                kept = {name: event.evidence[name] for name in KEPT if name in event.evidence}
-                self.moves.append(replace(event, evidence=kept))
+                self.moves.append(event)
         events.clear()
 
     def _settle(self) -> None:

@@ -18,7 +18,7 @@ VALUES: Final[dict[str, type[Any]]] = {
     one.__name__: one for one in (Breaker, Call, Counts, Fleet, Lease, Override)
 }
 CONTAINERS: Final[dict[str, type[Any]]] = {"deque": deque, "set": set, "tuple": tuple}
-NOT_STORED: Final = frozenset({"policy", "fates", "events"})  # given anew, or told already
+NOT_STORED: Final = frozenset({"policy", "fates", "moves", "told"})  # given anew, or told already
 
 
 def stored(lane: Lane) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def _advance(run: ShadowRun, row: Provider, now_ms: int) -> int:
             _begin(run, row, run.judged_by, since_ms)
         lane = Lane(row.slug, policy, fates, span.since_ms, has_orders=True)
     go_on(Replay(kind, row.slug, {"shadow": lane}), span)
-    found = _keep(run, lane.events)
+    found = _keep(run, lane.moves)
     run.lane, run.until = stored(lane), _moment(span.until_ms)
     run.hurt, run.diverted = lane.counts.hurt, lane.counts.diverted
     run.diverted_healthy = lane.counts.diverted_healthy
