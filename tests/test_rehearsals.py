@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from io import StringIO
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.utils import timezone
 
 from fallback import catalog, domain, past, rehearsals, services
@@ -177,6 +179,33 @@ def test_one_that_runs_is_stopped_at_its_next_beat(ask: Any) -> None:
 
     assert work.run(row.pk)
     assert (now(row).state, now(row).slot, now(row).result) == (State.STOPPED, None, None)
+
+
+def test_progress_is_told_while_the_past_is_being_read_and_others_write(
+    ask: Any, monkeypatch: Any
+) -> None:
+    """On SQLite a connection that reads cannot write any more once another has written."""
+    monkeypatch.setattr(work, "BEAT_S", 0.01)
+    row = ask()
+    queue.claim()
+    rows = Policy.objects.order_by("pk").iterator(chunk_size=1)
+    next(rows)
+    with work.Beats(row.pk) as beats:
+        beats.tell(0.4)
+        assert eventually(lambda: progress_elsewhere(row) == 0.4)
+
+
+def progress_elsewhere(row: Rehearsal) -> float:
+    """Return the progress as another connection sees it."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(read_and_close, row).result()
+
+
+def read_and_close(row: Rehearsal) -> float:
+    try:
+        return now(row).progress
+    finally:
+        connection.close()
 
 
 def test_progress_is_told_and_bounded(ask: Any) -> None:

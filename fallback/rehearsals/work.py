@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import structlog
+from django.db import DatabaseError, connection
 
 from fallback import domain
 from fallback.backtest import Progress, Span, Stopped, rehearse, suggest
@@ -79,26 +81,70 @@ def answer(asked: Question, progress: Progress) -> dict[str, Any]:
 def run(number: int, clock: Callable[[], float] = time.monotonic) -> bool:
     """Do a claimed rehearsal and end its row; False when it failed, which the row then tells."""
     row = Rehearsal.objects.select_related("policy").get(pk=number)
-    proposed = wire.policy_from(json.dumps(row.proposed))
     began_s = clock()
+    with Beats(number) as beats:
+        state, result, problem = _ending(row, beats.tell)
+    connection.close()  # a replay that was stopped leaves a cursor open, and SQLite locked by it
+    took_s = round(clock() - began_s, 1)
+    log.info("rehearsal_ended", rehearsal=number, what=row.what, state=state, took_s=took_s)
+    return queue.end(number, state, result=result, problem=problem) and not problem
+
+
+def _ending(row: Rehearsal, progress: Progress) -> tuple[str, Any, str]:
+    """Return the state that a rehearsal ends in, its answer, and what went wrong."""
+    proposed = wire.policy_from(json.dumps(row.proposed))
     try:
         asked = question(
             row.policy, what=row.what, span=row.span, proposed=proposed, now=row.asked_at
         )
-        result = answer(asked, _beating(number, clock))
+        return Rehearsal.State.DONE, answer(asked, progress), ""
     except Stopped:
-        return queue.end(number, Rehearsal.State.STOPPED)
+        return Rehearsal.State.STOPPED, None, ""
     except FallbackError as error:
-        queue.end(number, Rehearsal.State.FAILED, problem=str(error))
-        return False
+        return Rehearsal.State.FAILED, None, str(error)
     except Exception as error:  # whatever it is: who asked is told, and the log has all of it
-        log.exception("rehearsal_failed", rehearsal=number)
+        log.exception("rehearsal_failed", rehearsal=row.pk)
         problem = f"{type(error).__name__}: the log of the pump says more."
-        queue.end(number, Rehearsal.State.FAILED, problem=problem)
-        return False
-    took_s = round(clock() - began_s, 1)
-    log.info("rehearsal_done", rehearsal=number, what=row.what, span=row.span, took_s=took_s)
-    return queue.end(number, Rehearsal.State.DONE, result=result)
+        return Rehearsal.State.FAILED, None, problem
+
+
+class Beats:
+    """Tells the row how far its rehearsal is, and asks it whether to go on.
+
+    From a thread, and so a connection of its own: on SQLite one that is reading the past cannot
+    write once somebody else has written.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._done = 0.0
+        self._may_go_on = True
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="beats", daemon=True)
+
+    def __enter__(self) -> "Beats":
+        self._may_go_on = queue.beat(self._number, 0.0)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def tell(self, done: float) -> bool:
+        """Note how much is done, 0 to 1; False when it is to stop."""
+        self._done = done
+        return self._may_go_on
+
+    def _beat(self) -> None:
+        try:
+            while not self._over.wait(BEAT_S):
+                try:
+                    self._may_go_on = queue.beat(self._number, self._done)
+                except DatabaseError as error:  # the next beat is soon
+                    log.warning("rehearsal_beat_missed", error=str(error)[:200])
+        finally:
+            connection.close()
 
 
 def be_a_child(parent: int) -> None:
@@ -108,20 +154,6 @@ def be_a_child(parent: int) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it ended before the kernel knew
         os._exit(1)
-
-
-def _beating(number: int, clock: Callable[[], float]) -> Progress:
-    """Return a progress that tells the row, and asks it whether to go on, every `BEAT_S`."""
-    next_s = float("-inf")
-
-    def tell(done: float) -> bool:
-        nonlocal next_s
-        if clock() < next_s:
-            return True
-        next_s = clock() + BEAT_S
-        return queue.beat(number, done)
-
-    return tell
 
 
 def _ms(at: datetime) -> int:
