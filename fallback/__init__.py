@@ -51,7 +51,7 @@ After a transition
 The surfaces: parse, call one verb, render
     api/         REST; slack/ /stt-status and the buttons
     admin/       the Django admin; templatetags what its pages show
-    drill        the rehearsal of an outage through the REST API
+    drill        an outage drilled through the REST API
     health       /livez and /readyz
     checks       wrong settings and configurations, said at start
     times        how every surface writes a time; pacing how often a thing may be done

@@ -1,4 +1,4 @@
-"""The drill: what it promises, what it leaves behind, and one outage rehearsed for real."""
+"""The drill: what it promises, what it leaves behind, and one outage drilled for real."""
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -161,7 +161,7 @@ def test_a_server_that_is_not_there_is_said_and_nothing_is_left():
 
 
 @pytest.mark.slow
-def test_an_outage_is_rehearsed_on_a_running_server(tmp_path):
+def test_an_outage_is_drilled_on_a_running_server(tmp_path):
     port = free_port()
     environment = clean_environment(tmp_path)
     with running(tmp_path, port):

@@ -17,7 +17,7 @@ INIT_REASONS: Final = ("connection", "timeout", "server_error")
 
 
 class Call:
-    """A call on the rehearsed route. `now_s` tells the rehearsal's time."""
+    """A call on the drilled route. `now_s` tells the drill's time."""
 
     def __init__(
         self, name: str, *, plan: Plan, api: ControlPlane, tally: Tally, now_s: Callable[[], float]

@@ -13,7 +13,7 @@ LOCAL: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class ControlPlane:
-    """A server under rehearsal. Raises httpx.HTTPError for whatever is no 2xx answer."""
+    """A server under the drill. Raises httpx.HTTPError for whatever is no 2xx answer."""
 
     def __init__(self, url: str, key: str) -> None:
         self._http = httpx.AsyncClient(

@@ -1,4 +1,4 @@
-"""What is rehearsed: how many calls, who fails, when and for how long."""
+"""What is drilled: how many calls, who fails, when and for how long."""
 
 from dataclasses import dataclass, field
 from typing import Final
@@ -17,7 +17,7 @@ class DrillError(FallbackError):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Times count from the first call. The rehearsal ends soon after the recovery, at the latest
+    """Times count from the first call. The drill ends soon after the recovery, at the latest
     after `duration_s`."""
 
     route: str = ROUTE
@@ -34,7 +34,7 @@ class Plan:
     talk_s: tuple[float, float] = field(default=(0.5, 2.5))
 
     def is_failing(self, provider: str, at_s: float) -> bool:
-        """Whether a provider is broken at this time of the rehearsal."""
+        """Whether a provider is broken at this time of the drill."""
         return (
             provider == self.provider
             and self.fail_after_s <= at_s < self.fail_after_s + self.fail_for_s

@@ -1,7 +1,7 @@
 """A route of the drill's own, so that no production route is touched; and its clearing away.
 
 Two providers that nobody else uses, a policy with short times, and a key: made in this database,
-seen by the server under rehearsal (which proves that it is this installation's), deleted at the
+seen by the server under the drill (which proves that it is this installation's), deleted at the
 end. What a killed drill left behind, the next one takes over.
 """
 

@@ -1,4 +1,4 @@
-"""What happened in a rehearsal: the counts, the line that shows them, and the verdict."""
+"""What happened in a drill: the counts, the line that shows them, and the verdict."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ SLOW_MS: Final = 300.0
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of one rehearsal; times in seconds since its first call."""
+    """Counts of one drill; times in seconds since its first call."""
 
     plan: Plan
     calls: int = 0

@@ -1,4 +1,4 @@
-"""`manage.py drill`: an outage rehearsed through the REST API of a running server.
+"""`manage.py drill`: an outage drilled through the REST API of a running server.
 
 On a route of its own, made for it and deleted after; no production route is touched. Ends with a
 verdict, and with exit code 0 only if every promise was kept. Ctrl-C and SIGTERM clear all away.
@@ -25,16 +25,16 @@ EVERY_S = 1.0  # a line, where nobody can rewrite it
 
 
 class Command(BaseCommand):
-    """Rehearses an outage."""
+    """Drills an outage."""
 
-    help = "Rehearses an outage: simulated calls over HTTP, one provider failing for a while."
+    help = "Drills an outage: simulated calls over HTTP, one provider failing for a while."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         plan = Plan()
         url = f"http://127.0.0.1:{settings.PORT}"
         parser.add_argument("--url", default=url, help="the server [%(default)s]")
         parser.add_argument("--key", help="an operator's API key [a temporary one is made]")
-        parser.add_argument("--route", help="with --key: rehearse on this route of the server")
+        parser.add_argument("--route", help="with --key: drill on this route of the server")
         parser.add_argument("--provider", help="with --route: the provider that fails")
         for name, default, what in (
             ("rate", plan.rate, "calls a second"),

@@ -23,11 +23,11 @@ Show = Callable[[str], None]
 
 
 async def run(plan: Plan, *, url: str, key: str, show: Show) -> Tally:
-    """Rehearse on the server at `url`, and leave its breakers closed. Raises DrillError."""
+    """Drill on the server at `url`, and leave its breakers closed. Raises DrillError."""
     async with ControlPlane(url, key) as api:
         await _prepare(api, plan, url)
         try:
-            return await rehearse(api, plan, show)
+            return await play(api, plan, show)
         finally:
             with contextlib.suppress(httpx.HTTPError):  # the server may be what failed
                 await api.reset(plan.provider)
@@ -62,7 +62,7 @@ async def _chain(api: ControlPlane, route: str, url: str) -> list[str]:
     return [step["provider"] for step in orders[0]] if orders else []
 
 
-async def rehearse(api: ControlPlane, plan: Plan, show: Show) -> Tally:
+async def play(api: ControlPlane, plan: Plan, show: Show) -> Tally:
     """Run the plan and return what happened. `show` is given a line four times a second.
 
     Ends `AFTERMATH_S` after the recovery, or after `duration_s`, plus the calls in progress.
