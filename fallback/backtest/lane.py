@@ -158,6 +158,7 @@ class Lane:
         if len(known) > CALLS_MAX:
             for call_id in list(known)[: CALLS_MAX // 2]:
                 del known[call_id]
+        self._settle()
 
     def _pass_quickly(
         self, at_ms: int, call: int, value: int, age_ms: int, what: int, flags: int
@@ -186,8 +187,7 @@ class Lane:
     # --- what happened then
 
     def _asked(self, at_ms: int, call: int, flags: int) -> None:
-        breaker = self._breaker
-        if breaker.state in ADMITTING_STATES:
+        if self._breaker.state in ADMITTING_STATES:
             self._admit(at_ms, call, flags)
         else:
             self._ask(at_ms, call, flags)
@@ -301,10 +301,8 @@ class Lane:
 
     def _may_trip(self, at_ms: int) -> bool:
         """Whether a transcript could trip the breaker: enough bad calls lie in the window."""
-        if not (self._bad or self.has_orders):
-            return False
         if self.has_orders:  # failures may have gathered while an order kept it closed
-            return True
+            return self._samples
         oldest_ms = at_ms - self._rate_span_ms
         while self._bad and self._bad[0] < oldest_ms:
             self._bad.popleft()

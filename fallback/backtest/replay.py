@@ -108,7 +108,8 @@ def _play(slot: Slot, replay: Replay, span: Span, orders: list[tuple[int, Order]
     position, last = slot.position(span.since_ms), slot.position(span.until_ms)
     while position < last:
         if not busy and all(lane.may_pass(slot, position) for lane in listening):
-            next_one = _next(notable, position, last, slot.position(_next_order_ms(orders)))
+            order_at = max(position, slot.position(_next_order_ms(orders)))
+            next_one = _next(notable, position, last, order_at)
             for lane in listening:
                 lane.pass_over(slot, position, next_one)
             position = next_one
