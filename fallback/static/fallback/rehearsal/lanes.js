@@ -15,20 +15,22 @@ export function paintLanes(row, span, lanes) {
   const lines = [
     failuresLine(row, axis),
     line("Incidents", "incident", row.incidents.map((one) => ({ state: "incident", since: one.began, until: one.ended })), axis),
-    ...lanes.map(([name, label]) => line(label, name, row.lanes[name].spells, axis)),
+    ...lanes.map(([name, label]) => line(label, name, row.lanes[name].spells, axis, row.lanes[name])),
   ];
   const marks = [0, 1, 2, 3, 4].map((part) => axis.since + ((axis.until - axis.since) * part) / 4);
   const ticks = marks.map((at) => make("span", { text: clock(at, axis.until - axis.since) }));
   return make("div", { className: "lanes" }, ...lines, make("div", { className: "lane-ticks", "aria-hidden": "true" }, make("span", {}), make("div", {}, ...ticks)));
 }
 
-function line(label, name, spells, axis) {
+// `lane`: its own sums, which count what there was no room to list too.
+function line(label, name, spells, axis, lane = null) {
   const parts = spells.map((one) => ({ ...one, since: msOf(one.since), until: one.until === null ? axis.until : msOf(one.until) }));
   const out = parts.filter((one) => !ADMITS.includes(one.state));
-  const awayS = out.filter((one) => one.state !== "half_open").reduce((sum, one) => sum + one.until - one.since, 0) / 1000;
-  const times = out.filter((one) => one.state !== "half_open").length;
-  const said = name === "incident" ? `${times || "none"}` : times ? `out ${times === 1 ? "once" : `${times} times`}, for ${length(awayS)}` : "never out";
-  return shownLine(label, said, name, parts.map((one) => bar(one, axis)));
+  const listed = out.filter((one) => one.state !== "half_open").length;
+  const times = Math.max(listed, lane?.trips ?? 0);
+  const said = lane === null ? `${times || "none"}` : times ? `out ${times === 1 ? "once" : `${times} times`}, for ${length(lane.out_s)}` : "never out";
+  const cut = times > listed ? `, drawn up to ${moment(parts.at(-1).until)}` : "";
+  return shownLine(label, `${said}${cut}`, name, parts.map((one) => bar(one, axis)));
 }
 
 function shownLine(label, said, name, shapes) {
