@@ -139,6 +139,17 @@ def test_a_failure_is_told_by_what_it_did_to_its_call():
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("evidence", "watcher"), [({}, "its policy"), ({"policy": "strict"}, "strict")]
+)
+def test_a_trip_in_shadow_says_which_policy_only_watches(evidence, watcher):
+    told = values.values_of(event(1, name="would_trip", evidence=evidence))
+
+    said = template.body_of(DEFAULTS[AlertEvent.WOULD_TRIP].body, told)
+
+    assert f"{watcher} only watches" in blocks.words(said[0])
+
+
 def test_a_storm_is_one_reply_that_says_how_many_there_were():
     one = alerts.Told([blocks.text("soniox failed")], [], 1_795_000_000_000)
     found = blocks.words(alerts.replies([one] * 50).blocks[0]["elements"][0]["elements"])

@@ -52,7 +52,7 @@ DEFAULTS: Final[dict[AlertEvent, Default]] = {
     AlertEvent.WOULD_TRIP: Default(
         "Shadow: it would be out",
         "{provider} would be out now (shadow)",
-        "No call is diverted: the breaker only watches.\n"
+        "No call is diverted for this: {policy} only watches.\n"
         "{cause}: *{failures}* failures within {failure_window_s} s: {reasons}",
         Severity.WARNING,
     ),

@@ -40,6 +40,7 @@ NAMES: Final[dict[str, tuple[str, str | int]]] = {
     "retrip_threshold": ("failed probes that reopen", 1),
     "successes": ("probes that succeeded", 1),
     "latency_ms": ("time to the first transcript", 640),
+    "policy": ("the policy that only watches", "its policy"),
     "fallback": ("the provider calls go to", "deepgram"),
     "until": ("when it ends by itself", 1_795_350_660_000),
     "duration": ("how long it was out", "31 min 4 s"),
@@ -63,7 +64,7 @@ _OF: Final[dict[AlertEvent, frozenset[str]]] = {
     AlertEvent.INIT_FALLBACK: _FAILURE,
     AlertEvent.MID_CALL_FAILURE: _FAILURE,
     AlertEvent.TRIPPED: _MOVE | _CALL | _COUNT | _CALLS,
-    AlertEvent.WOULD_TRIP: _FAILURE | {"cause"},
+    AlertEvent.WOULD_TRIP: _FAILURE | {"cause", "policy"},
     AlertEvent.FALLBACK_ACTIVE: _ALL | {"state", "fallback", "route", "call", "incident"},
     AlertEvent.PROBING: _MOVE | _CALLS,
     AlertEvent.PROBE_FAILED: _MOVE | _CALL | _CALLS | {"failed_probes", "retrip_threshold"},
@@ -124,6 +125,8 @@ def values_of(event: Event) -> dict[str, str | int]:
     }
     if event.name == EventName.FALLBACK_ACTIVE:
         found["fallback"] = evidence.get("provider")
+    if event.name == EventName.WOULD_TRIP:  # a second policy in shadow has a name of its own
+        found["policy"] = evidence.get("policy") or "its policy"
     found["provider"] = event.provider
     if event.name in {EventName.MISCONFIGURED, EventName.PUMP_LAGGING}:
         found |= {"subject": event.reason, "age_s": _seconds(evidence.get("age_ms"))}
