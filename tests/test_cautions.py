@@ -19,6 +19,7 @@ from fallback.models import (
     Route,
     RouteStep,
 )
+from tests.admin_forms import box
 from tests.configuration import make_policy, make_provider, make_route
 from tests.test_admin import policy_form, provider_form, route_form, text_of
 
@@ -54,13 +55,6 @@ def step_form(route: Route, *, gone: tuple[int, ...] = (), **values: Any) -> dic
         if number in gone:
             form[f"steps-{number}-DELETE"] = "on"
     return {name: value for name, value in (form | values).items() if value is not None}
-
-
-def box(response: Any) -> str:
-    """Return the value of the box that has to be ticked, empty if there is none."""
-    found = re.search(r'name="confirmed"[^>]*|value="\w+"[^>]*name="confirmed"', response.text)
-    value = re.search(r'value="(\w+)"', found[0]) if found else None
-    return value[1] if value else ""
 
 
 # --- the rules

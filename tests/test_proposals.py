@@ -23,9 +23,10 @@ from fallback.models import (
     RouteStep,
 )
 from fallback.roles import Role
+from tests.admin_forms import box
 from tests.configuration import make_policy, make_provider, make_route
 from tests.test_admin import policy_form, provider_form, text_of
-from tests.test_cautions import box, step_form
+from tests.test_cautions import step_form
 
 pytestmark = pytest.mark.django_db
 
