@@ -128,66 +128,83 @@ async def test_a_false_trip_is_rehearsed_away_and_the_change_undone(served: Serv
         page = await signed_in(browser, served.url, viewport=WIDE)
         number = served.incidents()[0]["id"]
 
-        # She opens the incident, and from it the policy.
-        await page.goto(f"{served.url}/admin/fallback/incident/{number}/change/")
-        await picture(page, "1-incident")
-        await page.click("text=Rehearse other thresholds on it")
-        await page.wait_for_selector("#now-said li")
-        assert await page.is_checked('[name="rehearsal_span"][value="incident"]')
+        await opens_the_policy_from(page, served, number)
+        await sees_what_it_would_do_now(page, served)
+        await rehearses_another_threshold(page, number)
+        threshold = await picks_a_point_by_keyboard(page)
+        await saves_it(page, served, threshold, f"incident #{number} was one pod's network")
+        await undoes_it(page, served, "one pod's network")
 
-        # What it would do now: a failure just now, on a threshold of one.
-        await asyncio.to_thread(served.fail, "bad-3")
-        await page.fill("#id_failure_threshold", "1")
-        await now_says(page, "soniox would be open now, until")
-        await now_says(page, "breeze-buddy: new calls would start on deepgram instead of soniox")
-        await page.locator("#id_failure_threshold").scroll_into_view_if_needed()
-        assert "soniox would be open now" in await page.inner_text("#now-strip")
-        await picture(page, "2-now", "#rehearsal")
-
-        # What another threshold would have done.
-        await page.fill("#id_failure_threshold", "4")
-        await answered(page, "#rehearse")
-        assert await figure(page, "Trips") == ["1", "0", "1 less"]
-        assert (await figure(page, "in fact healthy"))[2].startswith("✓ better")
-        assert "would have missed an incident" in await page.inner_text("#answer")
-        assert f"incident #{number}" in await page.inner_text("#answer .missed a")
-        await picture(page, "3-rehearsed", "#rehearsal")
-        await page.fill("#id_failure_threshold", "2")
-
-        # Which would have done better: she takes a point with the keyboard.
-        await answered(page, "#suggest")
-        point = page.locator('#answer .point.best[aria-label*=", 0 moved"]').first
-        await point.focus()
-        await page.keyboard.press("Enter")
-        assert "Nothing is saved yet" in await page.inner_text("#chosen")
-        threshold = await page.input_value("#id_failure_threshold")
-        assert threshold != "2"
-        await now_says(page, f"1 of {threshold} failures")
-        await picture(page, "4-suggested", "#rehearsal")
-
-        # She saves it with a reason, and it holds at once.
-        await page.fill("#id_change_reason", f"incident #{number} was one pod's network")
-        await picture(page, "5-before-saving")
-        await page.locator('[name="_save"]').last.click()
-        await page.wait_for_selector(".messagelist .success")
-        assert await threshold_of(page, served) == threshold
-        status = served.client.get("/api/v1/status").json()
-        soniox = next(row for row in status["breakers"] if row["provider"] == "soniox")
-        assert soniox["failure_threshold"] == int(threshold)
-
-        # She thinks better of it, and undoes the change.
-        await page.goto(f"{served.url}/admin/fallback/policy/1/history/")
-        await page.click(".live table tbody tr:first-child a")
-        await page.wait_for_selector("text=one pod's network")
-        await picture(page, "6-the-change")
-        await page.click("text=Undo")
-        await page.fill("#id_change_reason", "to be talked over first")
-        await picture(page, "7-undoing")
-        await page.click('input[type="submit"].default')
-        await page.wait_for_selector(".messagelist .success")
-        assert await threshold_of(page, served) == "2"
-        await picture(page, "8-undone")
         assert await faults(page) == []
+
+
+async def opens_the_policy_from(page: Any, served: Served, number: int) -> None:
+    await page.goto(f"{served.url}/admin/fallback/incident/{number}/change/")
+    await picture(page, "1-incident")
+    await page.click("text=Rehearse other thresholds on it")
+    await page.wait_for_selector("#now-said li")
+    assert await page.is_checked('[name="rehearsal_span"][value="incident"]')
+
+
+async def sees_what_it_would_do_now(page: Any, served: Served) -> None:
+    """A failure just now, on a threshold of one."""
+    await asyncio.to_thread(served.fail, "bad-3")
+    await page.fill("#id_failure_threshold", "1")
+    await now_says(page, "soniox would be open now, until")
+    await now_says(page, "breeze-buddy: new calls would start on deepgram instead of soniox")
+    await page.locator("#id_failure_threshold").scroll_into_view_if_needed()
+    assert "soniox would be open now" in await page.inner_text("#now-strip")
+    await picture(page, "2-now", "#rehearsal")
+
+
+async def rehearses_another_threshold(page: Any, number: int) -> None:
+    await page.fill("#id_failure_threshold", "4")
+    await answered(page, "#rehearse")
+    assert await figure(page, "Trips") == ["1", "0", "1 less"]
+    assert (await figure(page, "in fact healthy"))[2].startswith("✓ better")
+    assert "would have missed an incident" in await page.inner_text("#answer")
+    assert f"incident #{number}" in await page.inner_text("#answer .missed a")
+    await picture(page, "3-rehearsed", "#rehearsal")
+    await page.fill("#id_failure_threshold", "2")
+
+
+async def picks_a_point_by_keyboard(page: Any) -> str:
+    await answered(page, "#suggest")
+    point = page.locator('#answer .point.best[aria-label*=", 0 moved"]').first
+    await point.focus()
+    await page.keyboard.press("Enter")
+    assert "Nothing is saved yet" in await page.inner_text("#chosen")
+    threshold = str(await page.input_value("#id_failure_threshold"))
+    assert threshold != "2"
+    await now_says(page, f"1 of {threshold} failures")
+    await picture(page, "4-suggested", "#rehearsal")
+    return threshold
+
+
+async def saves_it(page: Any, served: Served, threshold: str, reason: str) -> None:
+    """It holds at once."""
+    await page.fill("#id_change_reason", reason)
+    await picture(page, "5-before-saving")
+    await page.locator('[name="_save"]').last.click()
+    await page.wait_for_selector(".messagelist .success")
+    assert await threshold_of(page, served) == threshold
+    status = served.client.get("/api/v1/status").json()
+    soniox = next(row for row in status["breakers"] if row["provider"] == "soniox")
+    assert soniox["failure_threshold"] == int(threshold)
+
+
+async def undoes_it(page: Any, served: Served, reason: str) -> None:
+    await page.goto(f"{served.url}/admin/fallback/policy/1/history/")
+    await page.click(".live table tbody tr:first-child a")
+    await page.wait_for_selector(f"text={reason}")
+    await picture(page, "6-the-change")
+    await page.click("text=Undo")
+    await page.fill("#id_change_reason", "to be talked over first")
+    await picture(page, "7-undoing")
+    await page.click('input[type="submit"].default')
+    await page.wait_for_selector(".messagelist .success")
+    assert await threshold_of(page, served) == "2"
+    await picture(page, "8-undone")
 
 
 async def threshold_of(page: Any, served: Served) -> str:
