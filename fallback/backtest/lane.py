@@ -13,6 +13,7 @@ was sent elsewhere then and takes the provider here meets what `fates` infers.
 import heapq
 from bisect import bisect_left
 from collections import Counter, deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -35,12 +36,11 @@ from fallback.machine.evidence import add_sample, least_bad_calls, rate_span_ms,
 from fallback.machine.state import Turn, until_ms
 from fallback.messages.events import told_by
 from fallback.past import Failure, Flag, Sighting, Slot, What
-from fallback.past.sightings import SLOT_MS
 
 ELSEWHERE: Final = "-"  # stands for the rest of the chain; no slug, so no provider
 CALL_MS: Final = 3_600_000  # how long a call is waited for
 CALLS_MAX: Final = 2_000  # calls remembered by the machine
-HEARD_MAX: Final = 100_000  # calls known to have been heard, twice this at most
+HEARD_MAX: Final = 100_000  # calls known to have been heard, twice this and two slots at most
 HEARD_AFTER_MS: Final = 2_000  # when a call of inferred health is heard
 FLAP_MS: Final = 600_000  # a trip so soon after the recovery is a flap
 
@@ -117,17 +117,15 @@ class Lane:
         """Whether quick transcripts from here on can only be sampled."""
         return self._is_sampling and not self._may_trip(slot[position].at_ms)
 
-    def pass_over(self, slot: Slot, first: int, last: int) -> None:
-        """Meet all of a stretch at once: calls that were taken, and quick transcripts. Of those
-        only what still lies in the rate window behind it is sampled."""
-        heard = slot.heard_at(first, last)
-        calls, ages = slot.columns["call"], slot.columns["age"]
-        for position in heard:
-            self._remember_heard(calls[position])
-        end_ms = slot[last].at_ms if last < len(slot) else slot.start_ms + SLOT_MS
+    def pass_over(self, slot: Slot, heard: list[int], end_ms: int) -> None:
+        """Meet all of a stretch at once: calls that were taken, and those that were `heard`
+        quickly, by position. Of those only what lies in the rate window before `end_ms` is sampled.
+        """
+        times, calls, ages = (slot.columns[name] for name in ("at", "call", "age"))
+        self._remember_heard(calls[position] for position in heard)
         begin = slot.position(end_ms - self._rate_span_ms)
         for position in heard[bisect_left(heard, begin) :]:
-            at_ms = slot[position].at_ms
+            at_ms = slot.start_ms + times[position]
             self._sample(at_ms, at_ms - ages[position])
 
     @property
@@ -173,14 +171,14 @@ class Lane:
         if what != _HEARD:
             return False
         if self._is_sampling and value <= self.policy.slow_after_ms and not self._may_trip(at_ms):
-            self._remember_heard(call)
+            self._remember_heard((call,))
             self._sample(at_ms, at_ms - age_ms)
             return True
         if at_ms < self._out_until_ms:
             if self._away.pop(call, None) is not None:
                 self.counts.diverted_healthy += 1
             elif self._samples:
-                self._remember_heard(call)
+                self._remember_heard((call,))
             return True
         return False
 
@@ -274,7 +272,7 @@ class Lane:
 
     def _hear(self, at_ms: int, call: int, heard: Outcome, *, has_shown_lease: bool) -> None:
         if self._samples:
-            self._remember_heard(call)
+            self._remember_heard((call,))
         lease, was_probe = self._probes.get(call, ("", False))
         if lease:
             is_shown = has_shown_lease or not was_probe
@@ -319,11 +317,11 @@ class Lane:
                 known.heard.add(self.provider)
         self._record(at_ms, failed)
 
-    def _remember_heard(self, call: int) -> None:
+    def _remember_heard(self, calls: Iterable[int]) -> None:
         """So that a call which fails later is not sampled twice."""
         if len(self._heard_calls) >= HEARD_MAX:
             self._heard_before, self._heard_calls = self._heard_calls, set()
-        self._heard_calls.add(call)
+        self._heard_calls.update(calls)
 
     def _record(self, at_ms: int, outcome: Outcome) -> None:
         self.machine.record(outcome, (), now_ms=at_ms, request=self._request())

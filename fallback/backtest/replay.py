@@ -110,8 +110,7 @@ def _play(slot: Slot, replay: Replay, span: Span, orders: list[tuple[int, Order]
         if not busy and all(lane.may_pass(slot, position) for lane in listening):
             order_at = max(position, slot.position(_next_order_ms(orders)))
             next_one = _next(notable, position, last, order_at)
-            for lane in listening:
-                lane.pass_over(slot, position, next_one)
+            _pass_over(slot, position, next_one, listening)
             position = next_one
             if position >= last:
                 break
@@ -124,6 +123,14 @@ def _play(slot: Slot, replay: Replay, span: Span, orders: list[tuple[int, Order]
             busy, listening = _awake(lanes)
     for lane in lanes:
         lane.forget(slot.start_ms)
+
+
+def _pass_over(slot: Slot, first: int, last: int, lanes: list[Lane]) -> None:
+    """Have the lanes pass over a stretch that holds nothing notable."""
+    if lanes:
+        heard, end_ms = slot.heard_at(first, last), slot.time(last)
+        for lane in lanes:
+            lane.pass_over(slot, heard, end_ms)
 
 
 def _tell(sighting: Sighting, slot: Slot, audience: list[Lane]) -> bool:

@@ -124,6 +124,11 @@ class Slot:
         """Return where the sightings of a time begin."""
         return bisect_left(self.columns["at"], at_ms - self.start_ms)
 
+    def time(self, position: int) -> int:
+        """Return when a sighting was, in ms; of the one after the last, when the slot ends."""
+        is_last = position >= len(self)
+        return self.start_ms + (SLOT_MS if is_last else self.columns["at"][position])
+
     def notable(self, slower_than_ms: int | None = None) -> list[int]:
         """Return the positions of all but calls that were taken and their transcripts; of those,
         the ones that took longer are notable too."""
