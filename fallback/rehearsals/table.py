@@ -18,13 +18,16 @@ FIGURES: Final = (
 
 
 def report_table(report: dict[str, Any]) -> str:
-    """Return today's values beside the proposed, a table for each provider."""
+    """Return today's values beside the proposed, a table for each eventful provider."""
     seen, span = report["recorded"], report["span"]
     parts = [
         f"{span['since']} to {span['until']}: {seen['calls']} calls, {seen['failures']} failures"
         + (f"; {seen['dropped']} sightings were dropped" if seen["dropped"] else "")
     ]
-    parts += ["\n".join(_provider(row)) for row in report["providers"]]
+    calm = [row["provider"] for row in report["providers"] if _is_calm(row)]
+    parts += ["\n".join(_provider(row)) for row in report["providers"] if not _is_calm(row)]
+    if calm:
+        parts.append(f"nothing happened on {', '.join(calm)}")
     return "\n\n".join(parts)
 
 
@@ -46,6 +49,11 @@ def points_table(found: dict[str, Any]) -> str:
         for point in rows
     ]
     return "\n".join(_aligned([head, *lines]))
+
+
+def _is_calm(row: dict[str, Any]) -> bool:
+    moved = any(lane["transitions"] for lane in row["lanes"].values())
+    return not (row["failures"] or moved)
 
 
 def _provider(row: dict[str, Any]) -> Iterable[str]:
