@@ -12,16 +12,16 @@ search.py  the thresholds that are tried, and their trade-off
 
 from collections.abc import Mapping, Sequence
 
-from fallback.backtest.replay import Progress, Span, Stopped, run
+from fallback.backtest.replay import Progress, Span, Stopped, Subject, run, shares
 from fallback.backtest.report import Report
-from fallback.backtest.search import parts, suggest
-from fallback.domain import Kind, Policy
+from fallback.backtest.search import suggest
+from fallback.domain import Policy
 
 __all__ = ["Progress", "Report", "Span", "Stopped", "rehearse", "run", "suggest"]
 
 
 def rehearse(
-    subjects: Sequence[tuple[Kind, str]],
+    subjects: Sequence[Subject],
     lanes: Mapping[str, Policy],
     span: Span,
     *,
@@ -34,6 +34,6 @@ def rehearse(
     """
     replays = [
         run(kind, provider, lanes, span, share)
-        for (kind, provider), share in parts(progress, subjects)
+        for (kind, provider), share in shares(progress, subjects)
     ]
     return Report(span, replays)

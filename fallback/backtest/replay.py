@@ -1,7 +1,7 @@
 """The replay: one provider's past, read once, through as many lanes as are given."""
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -19,6 +19,9 @@ BUCKETS: Final = 240  # of the timeline of failures
 
 Progress = Callable[[float], bool]
 """Told how much is done, 0 to 1; answers whether to go on."""
+
+Subject = tuple[Kind, str]
+"""A provider: its kind and slug."""
 
 _ASKED, _HEARD, _TAKEN = int(What.ASKED), int(What.HEARD), int(past.Flag.TAKEN)
 _NEVER_MS: Final = 2**62
@@ -54,6 +57,16 @@ class Replay:
     failures: int = 0
     dropped: int = 0
     failed_in: list[int] = field(default_factory=lambda: [0] * BUCKETS)
+
+
+def shares(progress: Progress, subjects: Sequence[Subject]) -> Iterator[tuple[Subject, Progress]]:
+    """Yield each of the providers with the progress of its share."""
+    for index, subject in enumerate(subjects):
+        yield subject, _share(progress, index, len(subjects))
+
+
+def _share(progress: Progress, index: int, count: int) -> Progress:
+    return lambda done: progress((index + done) / count)
 
 
 def run(

@@ -5,13 +5,13 @@ provider would have heard them. No point is right for everybody, so the front of
 points of which none is better in one and no worse in the other.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, Final
 
-from fallback.backtest.replay import Progress, Span, run
-from fallback.domain import EventName, Kind, Policy
+from fallback.backtest.replay import Progress, Span, Subject, run, shares
+from fallback.domain import EventName, Policy
 
 TODAY: Final = "today"
 THRESHOLDS: Final = (1, 2, 3, 5, 8)
@@ -44,7 +44,7 @@ class Point:
 
 
 def suggest(
-    subjects: Sequence[tuple[Kind, str]], policy: Policy, span: Span, *, progress: Progress
+    subjects: Sequence[Subject], policy: Policy, span: Span, *, progress: Progress
 ) -> dict[str, Any]:
     """Return {"points": […]}: every distinct outcome of the search, today's among them.
 
@@ -53,8 +53,8 @@ def suggest(
     """
     policies = {TODAY: policy} | {str(n): one for n, one in enumerate(candidates(policy))}
     totals = {name: [0, 0, 0] for name in policies}
-    for index, (kind, provider) in enumerate(subjects):
-        replay = run(kind, provider, policies, span, _part(progress, index, len(subjects)))
+    for (kind, provider), share in shares(progress, subjects):
+        replay = run(kind, provider, policies, span, share)
         for name, lane in replay.lanes.items():
             trips = sum(event.name == EventName.TRIPPED for event in lane.moves)
             for place, number in enumerate((lane.counts.hurt, lane.counts.diverted_healthy, trips)):
@@ -110,14 +110,3 @@ def _distance(today: Policy, other: Policy) -> float:
         (getattr(today, name), getattr(other, name)) for name in SEARCHED
     ]
     return sum(1 + abs(a - b) / max(a, b) for a, b in pairs if a != b)
-
-
-def _part(progress: Progress, index: int, count: int) -> Progress:
-    return lambda done: progress((index + done) / count)
-
-
-def parts(progress: Progress, of: Iterable[Any]) -> Iterator[tuple[Any, Progress]]:
-    """Yield each thing with the progress of its share."""
-    things = list(of)
-    for index, thing in enumerate(things):
-        yield thing, _part(progress, index, len(things))
