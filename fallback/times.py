@@ -1,4 +1,4 @@
-"""Times as every surface writes them."""
+"""Times: milliseconds since the epoch, as moments and as every surface writes them."""
 
 from datetime import UTC, datetime
 
@@ -8,3 +8,13 @@ def rfc3339(ms: int | None) -> str | None:
     if ms is None:
         return None
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def moment(ms: int) -> datetime:
+    """Return milliseconds since the epoch as a moment in UTC."""
+    return datetime.fromtimestamp(ms / 1000, UTC)
+
+
+def epoch_ms(at: datetime) -> int:
+    """Return a moment as whole milliseconds since the epoch."""
+    return round(at.timestamp() * 1000)

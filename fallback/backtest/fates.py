@@ -9,7 +9,7 @@ rehearsal can go on, and such a call is reported as of unknown fate.
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 from fallback import past
@@ -24,6 +24,7 @@ from fallback.domain import (
 )
 from fallback.models import Transition
 from fallback.past import Failure
+from fallback.times import epoch_ms, moment
 
 BEFORE_MS: Final = 60_000  # what is looked at before a spell that no failure began
 AROUND_MS: Final = 30_000  # calls that began before a trip are heard so long after it
@@ -93,8 +94,8 @@ class Fates:
 
 def infer(kind: Kind, provider: str, since_ms: int, until_ms: int) -> Fates:
     """Return the fates of calls that this provider did not get in a span."""
-    since = datetime.fromtimestamp(since_ms / 1000, UTC) - LOOK_BACK
-    until = datetime.fromtimestamp(until_ms / 1000, UTC)
+    since = moment(since_ms) - LOOK_BACK
+    until = moment(until_ms)
     rows = Transition.objects.filter(
         kind=kind, provider=provider, at__gte=since, at__lt=until
     ).order_by("at", "version", "id")
@@ -106,7 +107,7 @@ def _stretches(
 ) -> Iterator[Stretch]:
     known: tuple[int, bool | None, tuple[Seen, ...]] | None = None
     for row in rows:
-        at_ms = round(row.at.timestamp() * 1000)
+        at_ms = epoch_ms(row.at)
         is_out = State(row.after) not in ADMITTING_STATES
         was_out = State(row.before) not in ADMITTING_STATES
         if is_out and not was_out:

@@ -3,7 +3,6 @@
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Final
 
 from fallback import past
@@ -14,6 +13,7 @@ from fallback.errors import FallbackError
 from fallback.models import Transition
 from fallback.past import Sighting, Slot, What
 from fallback.standing import latest
+from fallback.times import epoch_ms, moment
 
 BUCKETS: Final = 240  # of the timeline of failures
 
@@ -199,7 +199,7 @@ def _next_order_ms(orders: list[tuple[int, Order]]) -> int:
 def _standing(kind: Kind, provider: str, span: Span) -> Iterator[tuple[int, Order]]:
     """Yield the order that holds when the span begins, if there is one."""
     known = Transition.objects.filter(kind=kind, provider=provider)
-    before = latest(known.filter(at__lt=_moment(span.since_ms)))
+    before = latest(known.filter(at__lt=moment(span.since_ms)))
     if before and _is_order(before):
         standing = _order(before, span.since_ms)
         if standing.for_ms >= 0:
@@ -209,10 +209,10 @@ def _standing(kind: Kind, provider: str, span: Span) -> Iterator[tuple[int, Orde
 def _orders(kind: Kind, provider: str, span: Span) -> Iterator[tuple[int, Order]]:
     """Yield what operators ordered in the span, with its time: it holds under any policy."""
     known = Transition.objects.filter(kind=kind, provider=provider)
-    rows = known.filter(at__gte=_moment(span.since_ms), at__lt=_moment(span.until_ms))
+    rows = known.filter(at__gte=moment(span.since_ms), at__lt=moment(span.until_ms))
     for row in rows.order_by("at", "version", "id"):
         if _is_order(row):
-            at_ms = round(row.at.timestamp() * 1000)
+            at_ms = epoch_ms(row.at)
             yield at_ms, _order(row, at_ms)
 
 
@@ -228,7 +228,3 @@ def _order(row: Transition, at_ms: int) -> Order:
         return Order("override", row.provider, row.actor, row.reason, State(row.after), left_ms)
     action = "reset" if row.cause == Cause.RESET else "clear"
     return Order(action, row.provider, row.actor, row.reason)
-
-
-def _moment(at_ms: int) -> datetime:
-    return datetime.fromtimestamp(at_ms / 1000, UTC)

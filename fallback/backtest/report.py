@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from statistics import median
 from typing import Any, Final
 
@@ -13,7 +12,7 @@ from fallback.backtest.replay import Replay, Span
 from fallback.domain import ADMITTING_STATES, Event, EventName, State
 from fallback.messages.events import AlertEvent
 from fallback.models import AlertTemplate, Incident
-from fallback.times import rfc3339
+from fallback.times import epoch_ms, moment, rfc3339
 
 LISTED_MAX: Final = 500  # transitions and spells of one lane; the numbers count all
 
@@ -117,7 +116,7 @@ def _transition(event: Event) -> dict[str, Any]:
 
 def _incidents(replay: Replay, span: Span) -> Iterable[Incident]:
     """Return what really happened in the span and nobody had ordered."""
-    since, until = _moment(span.since_ms), _moment(span.until_ms)
+    since, until = moment(span.since_ms), moment(span.until_ms)
     return Incident.objects.filter(
         Q(closed_at=None) | Q(closed_at__gte=since),
         kind=replay.kind,
@@ -129,8 +128,8 @@ def _incidents(replay: Replay, span: Span) -> Iterable[Incident]:
 def _incident(row: Incident) -> dict[str, Any]:
     return {
         "id": row.pk,
-        "began": rfc3339(_ms(row.opened_at)),
-        "ended": rfc3339(_ms(row.closed_at)) if row.closed_at else None,
+        "began": rfc3339(epoch_ms(row.opened_at)),
+        "ended": rfc3339(epoch_ms(row.closed_at)) if row.closed_at else None,
         "cause": row.cause,
         "reason": row.reason[:200],
         "hurt": row.hurt,
@@ -139,17 +138,9 @@ def _incident(row: Incident) -> dict[str, Any]:
 
 
 def _is_covered(row: Incident, spells: Sequence[tuple[State, int, int]], span: Span) -> bool:
-    began_ms = _ms(row.first_failure_at or row.opened_at)
-    ended_ms = _ms(row.closed_at) if row.closed_at else span.until_ms
+    began_ms = epoch_ms(row.first_failure_at or row.opened_at)
+    ended_ms = epoch_ms(row.closed_at) if row.closed_at else span.until_ms
     return any(
         state not in ADMITTING_STATES and since_ms <= ended_ms and until_ms >= began_ms
         for state, since_ms, until_ms in spells
     )
-
-
-def _moment(at_ms: int) -> datetime:
-    return datetime.fromtimestamp(at_ms / 1000, UTC)
-
-
-def _ms(at: datetime) -> int:
-    return round(at.timestamp() * 1000)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from fallback.domain import Kind
@@ -10,6 +10,7 @@ from fallback.models import RecordedSlot
 from fallback.past import slots
 from fallback.past.sightings import SLOT_MS, Slot, pack, slot_start
 from fallback.past.slots import KEPT_MS
+from fallback.times import moment
 
 SETTLED_MS: Final = 180_000  # so long after its end nobody writes to a slot any more
 
@@ -43,7 +44,7 @@ def _row(kind: Kind, provider: str, slot: Slot) -> RecordedSlot:
     return RecordedSlot(
         kind=kind,
         provider=provider[:63],
-        at=datetime.fromtimestamp(slot.start_ms / 1000, UTC),
+        at=moment(slot.start_ms),
         calls=slot.calls,
         failures=len(slot.failures),
         dropped=slot.dropped,

@@ -27,6 +27,7 @@ from fallback.errors import FallbackError
 from fallback.models import Policy, Rehearsal, rules_of
 from fallback.rehearsals import queue
 from fallback.rehearsals.spans import resolve
+from fallback.times import epoch_ms
 
 BEAT_S: Final = 0.5  # how often a row hears of its rehearsal
 NICENESS: Final = 15  # decisions go before it
@@ -60,7 +61,7 @@ def question(
         subjects=subjects(policy),
         today=today,
         proposed=proposed or today,
-        span=Span(_ms(since), _ms(until)),
+        span=Span(epoch_ms(since), epoch_ms(until)),
     )
 
 
@@ -154,7 +155,3 @@ def be_a_child(parent: int) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it ended before the kernel knew
         os._exit(1)
-
-
-def _ms(at: datetime) -> int:
-    return round(at.timestamp() * 1000)

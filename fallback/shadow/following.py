@@ -7,7 +7,6 @@ that is the same when the step is taken again: once.
 
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import structlog
@@ -22,6 +21,7 @@ from fallback.backtest.storing import restored, stored
 from fallback.breaker import wire
 from fallback.domain import Event, EventName, Kind, Policy, State
 from fallback.models import Provider, ShadowRun, ShadowTrip, rules_of
+from fallback.times import epoch_ms, moment
 
 SETTLED_MS: Final = 10_000  # processes write what they saw within two seconds
 STEP_MS: Final = 3_600_000  # after a pause, so much at once: a step stays short
@@ -69,7 +69,7 @@ def _locked(row: Provider, now_ms: int) -> ShadowRun | None:
 
 def _begin(run: ShadowRun, row: Provider, values: dict[str, Any], now_ms: int) -> None:
     run.policy_id, run.judged_by = row.shadow_policy_id or 0, values
-    run.since = run.until = _moment(now_ms)
+    run.since = run.until = moment(now_ms)
     run.lane = {}
     run.trips = run.hurt = run.diverted = run.diverted_healthy = 0
     run.save()
@@ -84,7 +84,7 @@ def _policy(row: Provider) -> Policy:
 
 
 def _advance(run: ShadowRun, row: Provider, now_ms: int) -> int:
-    since_ms = _ms(run.until)
+    since_ms = epoch_ms(run.until)
     span = Span(since_ms, min(now_ms - SETTLED_MS, since_ms + STEP_MS))
     if span.until_ms <= span.since_ms:
         return 0
@@ -98,7 +98,7 @@ def _advance(run: ShadowRun, row: Provider, now_ms: int) -> int:
         lane = Lane(row.slug, policy, fates, span.since_ms, has_orders=True)
     go_on(Replay(kind, row.slug, {"shadow": lane}), span)
     found = _keep(run, lane.moves)
-    run.lane, run.until = stored(lane), _moment(span.until_ms)
+    run.lane, run.until = stored(lane), moment(span.until_ms)
     run.hurt, run.diverted = lane.counts.hurt, lane.counts.diverted
     run.diverted_healthy = lane.counts.diverted_healthy
     run.trips += len(found)
@@ -115,18 +115,18 @@ def _keep(run: ShadowRun, events: Iterable[Event]) -> list[Event]:
         if event.name == EventName.TRIPPED:
             found.append(event)
             ShadowTrip.objects.create(
-                run=run, at=_moment(event.at_ms), cause=event.cause, reason=event.reason,
+                run=run, at=moment(event.at_ms), cause=event.cause, reason=event.reason,
                 evidence=dict(event.evidence),
             )  # fmt: skip
         elif event.is_transition and event.after == State.CLOSED:
-            run.found.filter(until=None).update(until=_moment(event.at_ms))
+            run.found.filter(until=None).update(until=moment(event.at_ms))
     old = run.found.order_by("-at", "-id").values_list("pk", flat=True)[FOUND_MAX:]
     run.found.filter(pk__in=list(old)).delete()
     return found
 
 
 def _tell(row: Provider, run: ShadowRun, event: Event) -> None:
-    at = _moment(event.at_ms)
+    at = moment(event.at_ms)
     breaker.announce(
         Kind(row.kind),
         EventName.WOULD_TRIP,
@@ -137,11 +137,3 @@ def _tell(row: Provider, run: ShadowRun, event: Event) -> None:
         evidence={**event.evidence, "policy": run.policy.name, "at_ms": event.at_ms},
     )
     log.info("shadow_would_trip", provider=row.slug, policy=run.policy.name, cause=event.cause)
-
-
-def _moment(at_ms: int) -> datetime:
-    return datetime.fromtimestamp(at_ms / 1000, UTC)
-
-
-def _ms(at: datetime) -> int:
-    return round(at.timestamp() * 1000)
