@@ -1,4 +1,4 @@
-"""The forms of the admin as a browser posts them, for tests."""
+"""What tests of the admin share: forms as a browser posts them, a second person, a route."""
 
 import re
 from typing import Any
@@ -6,7 +6,9 @@ from typing import Any
 from django.test import Client
 from django.urls import reverse
 
-from tests.configuration import WHY
+from fallback import changes
+from fallback.models import Policy, PolicyReason, Route
+from tests.configuration import WHY, make_route
 
 
 def url(model: str, page: str, *args: Any) -> str:
@@ -49,3 +51,19 @@ def box(response: Any) -> str:
     found = re.search(r'name="confirmed"[^>]*|value="\w+"[^>]*name="confirmed"', response.text)
     value = re.search(r'value="(\w+)"', found[0]) if found else None
     return value[1] if value else ""
+
+
+def signed_in_as(name: str, user_model: Any) -> Client:
+    """Return the client of a new superuser."""
+    client = Client()
+    client.force_login(user_model.objects.create_superuser(name))
+    return client
+
+
+def recorded_route() -> Route:
+    """Save a route, and begin the record of changes there."""
+    with changes.made_by("test"):
+        route = make_route("breeze", "soniox", "deepgram")
+        for reason in ("auth", "timeout"):
+            PolicyReason.objects.create(policy=Policy.objects.get(), reason=reason)
+        return route

@@ -7,38 +7,29 @@ import pytest
 from django.contrib.auth.models import Permission
 from django.test import Client
 
-from fallback import catalog, changes, configuration
+from fallback import catalog, configuration
 from fallback.domain import Kind
 from fallback.models import (
     ApiKey,
     ConfigChange,
     ConfigRevision,
     Policy,
-    PolicyReason,
     Route,
 )
-from tests.admin_forms import edit, text_of, url
-from tests.configuration import WHY, make_route
+from tests.admin_forms import edit, recorded_route, signed_in_as, text_of, url
+from tests.configuration import WHY
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
 def bo(django_user_model: Any) -> Client:
-    """Sign in somebody else."""
-    client = Client()
-    client.force_login(django_user_model.objects.create_superuser("bo"))
-    return client
+    return signed_in_as("bo", django_user_model)
 
 
 @pytest.fixture
 def route() -> Route:
-    """Save a route, and begin the record there."""
-    with changes.made_by("test"):
-        route = make_route("breeze", "soniox", "deepgram")
-        for reason in ("auth", "timeout"):
-            PolicyReason.objects.create(policy=Policy.objects.get(), reason=reason)
-        return route
+    return recorded_route()
 
 
 # --- the reason

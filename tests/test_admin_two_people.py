@@ -7,7 +7,7 @@ import pytest
 from django.db import connection
 from django.test import Client
 
-from fallback import breaker, changes, configuration
+from fallback import breaker, configuration
 from fallback.domain import Kind
 from fallback.models import (
     ConfigChange,
@@ -18,7 +18,7 @@ from fallback.models import (
     Route,
     RouteStep,
 )
-from tests.admin_forms import edit, posted, text_of, url
+from tests.admin_forms import edit, posted, recorded_route, signed_in_as, text_of, url
 from tests.configuration import WHY, make_policy, make_provider, make_route
 
 pytestmark = pytest.mark.django_db
@@ -26,20 +26,12 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def bo(django_user_model: Any) -> Client:
-    """Sign in somebody else."""
-    client = Client()
-    client.force_login(django_user_model.objects.create_superuser("bo"))
-    return client
+    return signed_in_as("bo", django_user_model)
 
 
 @pytest.fixture
 def route() -> Route:
-    """Save a route, and begin the record there."""
-    with changes.made_by("test"):
-        route = make_route("breeze", "soniox", "deepgram")
-        for reason in ("auth", "timeout"):
-            PolicyReason.objects.create(policy=Policy.objects.get(), reason=reason)
-        return route
+    return recorded_route()
 
 
 # --- two people at one form
