@@ -49,12 +49,21 @@ class Call:
         "_recovered",
         "host",
         "id",
+        "language",
         "provider",
         "route",
     )
 
-    def __init__(self, call_id: str, route: str, host: str, decision: Decision, put: Put) -> None:
-        self.id, self.route, self.host = call_id, route, host
+    def __init__(
+        self,
+        call_id: str,
+        route: str,
+        host: str,
+        decision: Decision,
+        put: Put,
+        language: str = "",
+    ) -> None:
+        self.id, self.route, self.host, self.language = call_id, route, host, language
         self.provider = decision.provider
         self._decision, self._put = decision, put
         self._failed: set[str] = set()

@@ -29,6 +29,8 @@ INIT_FAILURE: Final = "init_failure"
 MID_CALL_FAILURE: Final = "mid_call_failure"
 STALL: Final = "stall"
 FAILURES: Final = frozenset({INIT_FAILURE, MID_CALL_FAILURE, STALL})
+# What another try within the call does not heal: a key, an empty account, a wrong setting.
+LASTING: Final[frozenset[Reason]] = frozenset({"auth", "quota", "bad_request"})
 
 CALL_ID_MAX: Final = 128  # characters, the server's limit
 TEXT_MAX: Final = 500
