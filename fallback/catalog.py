@@ -4,6 +4,9 @@ Reading what is held costs an attribute look-up. A background thread looks at th
 `LOOK_EVERY_S` seconds while anybody asks, and loads everything, in a constant number of queries,
 when the number is another one. A database that is slow or away changes nothing: the last values
 stay, and `age_s` says how old they are. Nothing here talks to Redis.
+
+Decisions take what is held, at once (`current`). What people look at, and GET status, wait for the
+look when nobody asked for so long that what is held may be of another day (`confirmed`).
 """
 
 import threading
@@ -31,6 +34,7 @@ from fallback.models import (
 
 LOOK_EVERY_S = 2.0
 FIRST_WAIT_S = 0.2  # a decision answers within 0.3 s, even the first of a process
+CONFIRM_WAIT_S = 1.0  # how long a page waits for the database to confirm what is held
 LOAD_ANYWAY_S = 300.0  # heals what was written past the signals, by hand or by `QuerySet.update`
 STUCK_AFTER_S = 30.0  # a look that hangs in the database is left to itself after this
 
@@ -66,6 +70,16 @@ def current() -> Catalog:
     Only the first call of a process may wait, at most `FIRST_WAIT_S`.
     """
     return _cache.current()
+
+
+def confirmed(within_s: float = LOOK_EVERY_S) -> Catalog:
+    """Return what the database confirmed within the last `within_s` seconds.
+
+    When that is longer ago, wait for the look that is under way, else for a new one, at most
+    `CONFIRM_WAIT_S`. A database that failed, or kept somebody waiting in vain, is waited for by
+    nobody until it has answered again. Never for a decision, which must not wait.
+    """
+    return _cache.confirmed(within_s)
 
 
 def refresh(wait_s: float = 0.15) -> Catalog:
@@ -201,6 +215,7 @@ class Cache:
         self._worker: threading.Thread | None = None
         self._worker_since = 0.0
         self._is_failing = False
+        self._is_late = False  # somebody waited for it in vain since it last answered
 
     def current(self) -> Catalog:
         """Return what is held; see the module's function."""
@@ -212,6 +227,18 @@ class Cache:
         if self._clock() - looked_at > LOOK_EVERY_S:
             self._ask()
         return self._held
+
+    def confirmed(self, within_s: float) -> Catalog:
+        """Return what is held, once the database has confirmed it; see the module's function."""
+        if self.age_s() <= within_s:
+            return self._held
+        if self._is_failing or self._is_late:
+            return self.current()
+        with self._changed:
+            number = self._asked if self._asked > self._done else self._ask()
+            if not self._changed.wait_for(lambda: self._done >= number, CONFIRM_WAIT_S):
+                self._is_late = True
+            return self._held
 
     def refresh(self, wait_s: float) -> Catalog:
         """Ask for a look that begins after now, and wait for it at most `wait_s`."""
@@ -284,6 +311,7 @@ class Cache:
                 self._loaded_at = now
             self._held = catalog
             was_failing, self._is_failing = self._is_failing, False
+            self._is_late = False
             self._changed.notify_all()
         metrics.configured(routes=catalog.routes, providers=[slug for _, slug in catalog.providers])
         if was_failing:

@@ -110,7 +110,7 @@ def preview(policy: Policy, subjects: Collection[tuple[Kind, str]]) -> Preview:
 
     Raises BreakerUnavailable.
     """
-    config = catalog.current()
+    config = catalog.confirmed(status.FRESH_S)
     parts = [
         _of_kind(kind, policy, [slug for of, slug in subjects if of == kind], config)
         for kind in sorted({kind for kind, _ in subjects})

@@ -2,6 +2,9 @@
 
 Redis out of reach: the last that this process knew, with `degraded: true`. Nothing known: no
 breakers, every route in its configured order, and the verdict `unknown`.
+
+What is held for a moment is dropped as soon as this process knows better: with another
+configuration, with an order (`expire`), and with an answer that told an agent more (`told`).
 """
 
 import hashlib
@@ -53,13 +56,18 @@ class Status:
 
 
 def current() -> Status:
-    """Return the status, at most `FRESH_S` old. Never raises."""
+    """Return the status: the breakers at most `FRESH_S` old, the configuration at most
+    `catalog.LOOK_EVERY_S`, if need be after waiting for it a moment. Never raises."""
     return _board.current()
 
 
 def build() -> Mapping[str, Any]:
-    """Return the body of GET status, ready for JSON. Never raises."""
-    return _board.current().body
+    """Return the body of GET status for what a person looks at, ready for JSON. Never raises.
+
+    Here the configuration too is at most `FRESH_S` old: whoever just changed it, by whatever
+    process, looks for the change.
+    """
+    return _board.current(FRESH_S).body
 
 
 def provider_status(kind: Kind, slug: str) -> Mapping[str, Any]:
@@ -67,9 +75,10 @@ def provider_status(kind: Kind, slug: str) -> Mapping[str, Any]:
 
     Raises NotFound; BreakerUnavailable when nothing was ever known of it.
     """
+    breakers = build()["breakers"]
     if (kind, slug) not in catalog.current().providers:
         raise NotFound(f"There is no provider {slug} of kind {kind}.")
-    for shown in build()["breakers"]:
+    for shown in breakers:
         if (shown["provider"], shown["kind"]) == (slug, kind):
             return dict(shown)
     return shown_breaker(breaker.snapshot(kind, [slug]).views[0])
@@ -84,6 +93,14 @@ def shown_breaker(view: BreakerView) -> dict[str, Any]:
 def expire() -> None:
     """Have the next reader of this process see what was just ordered."""
     _board.expire()
+
+
+def told(kind: Kind, version: int) -> None:
+    """Note the version that an agent is told: whoever asks after it must not be shown one before.
+
+    Costs a comparison, for it is on the way of every decision.
+    """
+    _board.told(kind, version)
 
 
 def order_now(route: Route, views: Views) -> list[Step]:
@@ -142,18 +159,21 @@ class Board:
         self._clock = clock
         self._lock = threading.Lock()
         self._held: Status | None = None
+        self._config: Catalog | None = None  # what is held was built of it
         self._built_at_s = float("-inf")
         self._expired = 0
         self._known = Known()
         self.incidents = Incidents(clock)
 
-    def current(self) -> Status:
+    def current(self, config_within_s: float = catalog.LOOK_EVERY_S) -> Status:
         """Return what is held while it is fresh, else look; one reader looks for all."""
+        catalog.confirmed(config_within_s)  # before the lock: this may wait
         with self._lock:
-            if self._held is None or self._clock() - self._built_at_s > FRESH_S:
+            config = catalog.current()
+            if self._held is None or config is not self._config or self._is_old():
                 expired = self._expired
-                body = self._build(catalog.current())
-                self._held = Status(body, _etag(body))
+                body = self._build(config)
+                self._held, self._config = Status(body, _etag(body)), config
                 # What expired while this look was under way may not be in it.
                 is_whole = expired == self._expired
                 self._built_at_s = self._clock() if is_whole else float("-inf")
@@ -163,6 +183,14 @@ class Board:
         """Look again at the next call, and after a look that is under way."""
         self._expired += 1
         self._built_at_s = float("-inf")
+
+    def told(self, kind: Kind, version: int) -> None:
+        """Drop what is held if it is of a version before this one."""
+        if version > self._known.versions.get(kind, 0):
+            self.expire()
+
+    def _is_old(self) -> bool:
+        return self._clock() - self._built_at_s > FRESH_S
 
     def _build(self, config: Catalog) -> dict[str, Any]:
         answered = self._look(config)

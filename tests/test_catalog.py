@@ -167,6 +167,95 @@ def test_reading_what_is_held_starts_a_look_only_when_one_is_due(clock: Clock) -
     assert before == 1
 
 
+def test_what_an_idle_process_holds_is_confirmed_before_it_is_shown(clock: Clock) -> None:
+    cache = Cache(revisions(1, 2), clock)
+    cache.refresh(ANSWERS_WITHIN_S)
+    clock.now += 3600
+
+    assert cache.confirmed(catalog.LOOK_EVERY_S).revision == 2
+
+
+def test_what_was_confirmed_a_moment_ago_is_shown_without_another_look(clock: Clock) -> None:
+    cache = Cache(revisions(1, 2), clock)
+    cache.refresh(ANSWERS_WITHIN_S)
+    clock.now += 1
+
+    assert cache.confirmed(1.5).revision == 1
+    assert cache.confirmed(0.5).revision == 2
+
+
+def test_whoever_waits_for_a_confirmation_shares_the_look_under_way(
+    clock: Clock, blocked: threading.Event
+) -> None:
+    numbers = iter([1, 2, 3])
+
+    def load(held: Catalog | None) -> Catalog:
+        number = next(numbers)
+        if number > 1:
+            blocked.wait(ANSWERS_WITHIN_S)
+        return Catalog(revision=number)
+
+    cache = Cache(load, clock)
+    cache.refresh(ANSWERS_WITHIN_S)
+    clock.now += 3600
+    held = cache.current()  # a decision: it goes on with what is held, and has asked for a look
+    threading.Timer(0.05, blocked.set).start()
+
+    assert (held.revision, cache.confirmed(catalog.LOOK_EVERY_S).revision) == (1, 2)
+    assert next(numbers) == 3  # nobody asked for a look of their own
+
+
+def test_a_database_that_hangs_keeps_one_waiting_and_then_nobody(
+    clock: Clock, blocked: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalog, "CONFIRM_WAIT_S", 0.2)
+    numbers = iter([1, 2])
+
+    def load(held: Catalog | None) -> Catalog:
+        number = next(numbers)
+        if number > 1:
+            blocked.wait(ANSWERS_WITHIN_S)
+        return Catalog(revision=number)
+
+    def took_s() -> float:
+        began = time.monotonic()
+        assert cache.confirmed(catalog.LOOK_EVERY_S).revision == 1
+        return time.monotonic() - began
+
+    cache = Cache(load, clock)
+    cache.refresh(ANSWERS_WITHIN_S)
+    clock.now += 3600
+    first, second = took_s(), took_s()
+    blocked.set()
+    eventually(lambda: cache.current().revision == 2)
+
+    assert 0.2 <= first < 1
+    assert second < 0.1
+
+
+def test_a_database_that_fails_is_waited_for_by_nobody_until_it_answers(clock: Clock) -> None:
+    answers: list[Any] = [Catalog(revision=1), OperationalError("gone"), Catalog(revision=2)]
+    looks = []
+
+    def load(held: Catalog | None) -> Catalog:
+        looks.append(threading.current_thread())
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    cache = Cache(load, clock)
+    cache.refresh(ANSWERS_WITHIN_S)
+    clock.now += 3600
+    seen = [cache.confirmed(catalog.LOOK_EVERY_S).revision for _ in range(3)]
+    clock.now += catalog.LOOK_EVERY_S + 0.1
+    cache.confirmed(catalog.LOOK_EVERY_S)
+    eventually(lambda: cache.current().revision == 2)
+
+    assert seen == [1, 1, 1]
+    assert len(looks) == 3
+
+
 def test_a_change_during_a_look_is_found_by_another_look(
     clock: Clock, blocked: threading.Event
 ) -> None:

@@ -153,7 +153,7 @@ def _reset(asked: Asked) -> Answer:
 
 def provider_named(word: str) -> tuple[Kind, str] | None:
     """Return the provider of `soniox`, or of `tts:openai` where the slug is not of kind stt."""
-    providers = catalog.current().providers
+    providers = catalog.confirmed(status.FRESH_S).providers
     kind, _, slug = word.lower().rpartition(":")
     wanted = [Kind(kind)] if kind in list(Kind) else list(Kind)
     return next(((one, slug) for one in wanted if (one, slug) in providers), None)
