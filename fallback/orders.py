@@ -8,7 +8,7 @@ from typing import Any
 
 from django import forms
 
-from fallback import services, status
+from fallback import services
 from fallback.domain import Kind, State
 
 UNTIL_CLEARED = "cleared"
@@ -107,7 +107,7 @@ class OrderForm(forms.Form):
 def give(
     order: Order, kind: Kind, provider: str, *, reason: str, for_s: int | None, by: str
 ) -> None:
-    """Have `services` carry the order out; this process's next look shows it.
+    """Have `services` carry the order out.
 
     Raises NotFound, Invalid or BreakerUnavailable.
     """
@@ -117,4 +117,3 @@ def give(
         services.reset_breaker(kind, provider, reason=reason, by=by)
     else:
         services.clear_override(kind, provider, reason=reason, by=by)
-    status.expire()

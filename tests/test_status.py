@@ -1,16 +1,19 @@
 """Everything as it is now: verdicts, orders, and what stays when Redis goes."""
 
 import re
+from contextlib import contextmanager
+from unittest import mock
 
 import pytest
 
-from fallback import breaker, catalog, status
+from fallback import breaker, catalog, models, status
 from fallback.domain import (
     Breaker,
     BreakerView,
     Kind,
     LastResort,
     MidCallAction,
+    Order,
     Override,
     Provider,
     Route,
@@ -18,7 +21,7 @@ from fallback.domain import (
     Step,
 )
 from fallback.errors import BreakerUnavailable, NotFound
-from fallback.models import Incident
+from fallback.models import ConfigRevision, Incident
 from fallback.status import Board
 from tests.configuration import make_provider, make_route
 from tests.rest import api, outcome
@@ -222,6 +225,120 @@ def test_the_next_look_comes_after_a_quarter_of_a_second(board, clock):
     clock.now_s += status.FRESH_S + 0.01
 
     assert board.current() is not first
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_held_is_dropped_with_the_configuration_it_was_built_of(board):
+    before = board.current()
+    make_provider("sarvam")  # no second passes
+
+    assert "sarvam" not in named(before.body)
+    assert "sarvam" in named(board.current().body)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_first_status_of_an_idle_process_is_not_its_last_visits(idle):
+    client = api()
+    client.get("/api/v1/status")
+    changed_elsewhere()
+    idle(3600)
+
+    assert named(client.get("/api/v1/status").json()) == ["deepgram"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_a_person_looks_at_shows_a_change_of_half_a_second_ago(idle):
+    status.build()
+    changed_elsewhere()
+    idle(0.5)
+
+    assert named(status.build()) == ["deepgram"]
+    assert status.current().body is status.build()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_provider_just_made_elsewhere_is_found_by_an_idle_process(idle):
+    client = api()
+    with past_the_signals():
+        make_provider("sarvam")
+    idle(3600)
+
+    assert client.get("/api/v1/providers/sarvam").status_code == 200
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_status_right_after_an_outcome_tells_that_outcome():
+    make_route()
+    client = api("operator")
+    client.get("/api/v1/status")
+    versions, failures = [], []
+    for number in range(5):
+        client.report(outcome(reason="timeout" if number else "bad_request", call_id=f"CA{number}"))
+        body = client.get("/api/v1/status").json()
+        versions.append(body["version"])
+        failures.append(next(it for it in body["breakers"] if it["provider"] == "soniox"))
+
+    assert [it["failures"] for it in failures] == [0, 1, 2, 2, 2]
+    assert [it["state"] for it in failures] == ["closed", "closed", "open", "open", "open"]
+    assert versions == sorted(versions)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_status_right_after_a_decision_is_of_no_earlier_version():
+    make_route()
+    client = api()
+    client.report(*(outcome(call_id=call, reason="rate_limit") for call in ("CA1", "CA2")))
+    client.get("/api/v1/status")
+    breaker.order(Kind.STT, Order("reset", "soniox", "test", "test"))  # by another process
+    decided = client.decide(call_id="CA3").json()
+
+    assert client.get("/api/v1/status").json()["version"] >= decided["version"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_changes_nothing_has_nobody_look_again(redis_client):
+    make_route()
+    client = api()
+    client.report(outcome("first_transcript"))
+    client.get("/api/v1/status")
+    redis_client.config_resetstat()
+    client.report(outcome("call_end"))
+    client.decide(call_id="CA2")
+    client.get("/api/v1/status")
+
+    assert redis_client.info("commandstats")["cmdstat_evalsha"]["calls"] == 2
+
+
+def named(body) -> list[str]:
+    """Return the providers whose breakers a status has."""
+    return [row["provider"] for row in body["breakers"]]
+
+
+@contextmanager
+def past_the_signals():
+    """Change the configuration in the block as another process does: this one is not told."""
+    with mock.patch("fallback.changes.watching.announce"):
+        yield
+    ConfigRevision.bump()
+
+
+def changed_elsewhere() -> None:
+    """Switch soniox off by another process."""
+    with past_the_signals():
+        models.Provider.objects.filter(slug="soniox").update(enabled=False)
+
+
+@pytest.fixture
+def idle(clock, monkeypatch):
+    """Configure a route; return a function that lets seconds pass in which nobody asks."""
+    make_route()
+    monkeypatch.setattr(catalog, "_cache", catalog.Cache(clock=clock))
+    monkeypatch.setattr(status, "_board", Board(clock))
+
+    def pass_by(seconds: float) -> None:
+        clock.now_s += seconds
+
+    return pass_by
 
 
 @pytest.mark.django_db(transaction=True)

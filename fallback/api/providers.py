@@ -48,7 +48,6 @@ class OrderView(ApiView):
 
         def act() -> dict[str, Any]:
             view = verb(kind, slug, **order, by=caller_of(request).actor)
-            status.expire()
             return status.shown_breaker(view)
 
         return idempotency.once(request, order, act)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from fallback import breaker, catalog, decision, metrics, past, standin, stats
+from fallback import breaker, catalog, decision, metrics, past, standin, stats, status
 from fallback.catalog import Catalog
 from fallback.domain import (
     FAILURE_KINDS,
@@ -42,7 +42,9 @@ def report_outcomes(outcomes: Sequence[Outcome]) -> tuple[list[Result], int]:
             by_kind.setdefault(kind, []).append((index, outcome, route))
     for kind, reports in by_kind.items():
         taken = _record(kind, [(outcome, _steps(outcome, route)) for _, outcome, route in reports])
-        version = max(version, *(recorded.version for recorded in taken))
+        now = max(recorded.version for recorded in taken)
+        status.told(kind, now)
+        version = max(version, now)
         for (index, outcome, route), recorded in zip(reports, taken, strict=True):
             results[index] = _result(outcome, route, recorded)
             stats.seen(kind, outcome, recorded)

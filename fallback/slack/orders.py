@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 from django.db import transaction
 
-from fallback import services, status
+from fallback import services
 from fallback.alerts.cards import seen as signature
 from fallback.alerts.cards import view_of
 from fallback.domain import BreakerView, Kind, Override, State
@@ -67,7 +67,6 @@ def force(
         view = _locked(kind, slug)
         _require_as_seen(view, seen, state)
         services.set_override(kind, slug, state=state, reason=reason, for_s=for_s, by=by)
-    status.expire()
     end = f"for {duration(for_s)}" if for_s else "until somebody clears it"
     return f"{slug} is {_words(state)} {end}, ordered by {by}: “{reason}”"
 
@@ -83,14 +82,12 @@ def back_to_automatic(
             raise Conflict(f"{slug} is automatic already:{first or ' no order stands.'}")
         _require_as_seen(view, seen, None)
         services.clear_override(kind, slug, reason=reason, by=by)
-    status.expire()
     return f"{slug} obeys its policy again, ordered by {by}"
 
 
 def reset(kind: Kind, slug: str, *, by: str, reason: str) -> str:
     """Close a breaker and forget what it counted; return the sentence that says so."""
     services.reset_breaker(kind, slug, reason=reason, by=by)
-    status.expire()
     return f"{slug} was reset by {by}: “{reason}”"
 
 
