@@ -390,3 +390,32 @@ async def test_the_reader_ends_with_the_last_client(key):
     await until(lambda: not reader.is_alive())
 
     assert feed._reader is None
+
+
+async def test_the_last_look_of_a_reader_is_not_the_first_snapshot_of_whoever_comes_next(
+    key, monkeypatch
+):
+    looked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def look(reader: Reader) -> None:
+        """Look once, and tell what was seen long after the last client has left."""
+        now = status.current()
+        loop.call_soon_threadsafe(looked.set)
+        reader._over.wait(5)
+        reader._tell(now, [])
+
+    feed, first, later = Hub(beat_s=0.05), Socket(), Socket()
+    with monkeypatch.context() as slow:
+        slow.setattr(Reader, "_look", look)
+        client = join(feed, first)
+        reader = feed._reader
+        await looked.wait()
+        feed.leave(client)
+        await until(lambda: not reader.is_alive())
+    await force()
+    join(feed, later)
+    await until(lambda: later.taken)
+
+    states = {row["provider"]: row["state"] for row in later.taken[0]["breakers"]}
+    assert states["soniox"] == "forced_open"

@@ -132,10 +132,16 @@ class Hub:
     def _tell(self, now: Status, events: Sequence[Event]) -> None:
         """Carry news from the reader's thread into the loop, unless that has ended."""
         try:
-            self._loop.call_soon_threadsafe(self.spread, now, events)
+            self._loop.call_soon_threadsafe(self._take, now, events)
         except RuntimeError:
             if self._reader:
                 self._reader.stop()
+
+    def _take(self, now: Status, events: Sequence[Event]) -> None:
+        """Spread news, but for the last look of a reader that was told to stop: kept, it would be
+        the first snapshot of whoever joins next, hours later."""
+        if self._reader is not None:
+            self.spread(now, events)
 
     async def _keep_beating(self) -> None:
         """Beat, drop who is slow, ask again who may listen; end with the last client."""
