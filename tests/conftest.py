@@ -1,4 +1,5 @@
-"""Fixtures for every test: a real Redis, empty at the start of each test, and the namespace."""
+"""Fixtures for every test: a real Redis, empty at the start of each test, a process that holds
+nothing of the test before, and the namespace."""
 
 import shutil
 from collections.abc import Iterator
@@ -9,6 +10,11 @@ from django.conf import settings
 from django.core.cache import cache
 
 from controlplane.embedded_redis import EmbeddedRedis
+from fallback import catalog, keys, standin, status
+from fallback.api import throttling
+from fallback.past import recorder
+from fallback.services import configuration, decisions
+from fallback.stats import tally
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +36,24 @@ def redis_client(redis_url: str) -> Iterator[redis.Redis]:
         client.script_flush()
         cache.clear()
         yield client
+
+
+@pytest.fixture(autouse=True)
+def process(redis_client: redis.Redis) -> None:
+    """Have this process hold what it holds at its start: nothing.
+
+    Every test is a product of its own, with its own Redis and database; what a process knows of
+    them for a moment, counts or remembers to have told must not come from the test before.
+    """
+    catalog._cache = catalog.Cache()
+    status._board = status.Board()
+    standin.shared = standin.StandIn()
+    keys._looked_at = float("-inf")
+    throttling.buckets.cache_clear()
+    for once in (configuration._publish, configuration._tell, decisions._chase):
+        once._done.clear()
+    tally._tally.__dict__.update(_counts={}, _changed=set())  # its thread goes on
+    recorder._recorder.__dict__.update(_slots={}, _waiting={}, _count=0)
 
 
 @pytest.fixture
