@@ -5,7 +5,8 @@ from typing import Any
 
 from websockets.http11 import Request
 
-from tests.fakes.provider import RESULT_EVERY_S, FakeProvider, Session
+from tests.fakes.provider import FakeProvider
+from tests.fakes.session import RESULT_EVERY_S, Session
 
 
 def results(text: str, at_s: float, *, is_final: bool, from_finalize: bool = False) -> str:
@@ -31,7 +32,7 @@ def results(text: str, at_s: float, *, is_final: bool, from_finalize: bool = Fal
 
 
 class FakeDeepgram(FakeProvider):
-    """Words are `dg1`, `dg2`, …"""
+    """Words are `dg1`, `dg2`, …; those it heard are `dg:1`, final at a Finalize and at a pause."""
 
     tag = "dg"
 
@@ -43,16 +44,23 @@ class FakeDeepgram(FakeProvider):
         """Send the interim, then the final."""
         at_s = (session.words - 1) * RESULT_EVERY_S
         for is_final in (False, True):
-            await session.connection.send(results(text, at_s, is_final=is_final))
+            await self.send(session, results(text, at_s, is_final=is_final))
         self.counters.finals += bool(text)
+
+    async def interim(self, session: Session, text: str) -> None:
+        """Send Results that may change."""
+        await self.send(session, results(text, session.final_s, is_final=False))
+
+    async def final(self, session: Session, text: str, *, is_asked: bool) -> None:
+        """Send Results that are final, empty ones too."""
+        message = results(text, session.final_s, is_final=True, from_finalize=is_asked)
+        await self.send(session, message)
 
     async def control(self, session: Session, message: str | bytes) -> bool:
         """Answer Finalize and CloseStream."""
         kind = json.loads(message or "{}").get("type") if isinstance(message, str) else None
         if kind == "Finalize":
-            await session.connection.send(
-                results("", session.audio_s, is_final=True, from_finalize=True)
-            )
+            await self.finish(session, is_asked=True)
         if kind == "CloseStream":
             metadata = {"type": "Metadata", "request_id": "fake", "duration": 2.0, "channels": 1}
             await session.connection.send(json.dumps(metadata))

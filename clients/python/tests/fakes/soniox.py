@@ -5,15 +5,16 @@ from typing import Any
 
 from websockets.http11 import Request
 
-from tests.fakes.provider import FakeProvider, Session
+from tests.fakes.provider import FakeProvider
+from tests.fakes.session import Session
 
 
-def tokens(session: Session, *texts: str) -> str:
-    """Return a message of final tokens."""
+def tokens(session: Session, *texts: str, is_final: bool = True) -> str:
+    """Return a message of tokens."""
     at_ms = round(session.audio_s * 1000)
     body: dict[str, Any] = {
         "tokens": [
-            {"text": text, "is_final": True, "confidence": 0.99, "start_ms": at_ms - 100,
+            {"text": text, "is_final": is_final, "confidence": 0.99, "start_ms": at_ms - 100,
              "end_ms": at_ms, "language": "en"}
             for text in texts
         ],
@@ -24,7 +25,10 @@ def tokens(session: Session, *texts: str) -> str:
 
 
 class FakeSoniox(FakeProvider):
-    """Words are `sx1`, `sx2`, … and become a final at a finalize, or at once with endpointing."""
+    """Words are `sx1`, `sx2`, … and become a final at a finalize, or at once with endpointing.
+
+    Those it heard are `sx:1`: final at a finalize, and with endpointing at 0.3 s of pause.
+    """
 
     tag = "sx"
 
@@ -40,15 +44,26 @@ class FakeSoniox(FakeProvider):
         """Read the config."""
         config = json.loads(await session.connection.recv())
         session.rate = config.get("sample_rate") or 16_000
+        session.has_endpointing = bool(config.get("enable_endpoint_detection"))
         self.configs.append(config)
 
     async def say(self, session: Session, text: str) -> None:
         """Send a word; with endpoint detection, its end too."""
         words = [f"{text} "] if text else []
-        if words and self.configs and self.configs[-1].get("enable_endpoint_detection"):
+        if words and session.has_endpointing:
             words.append("<end>")
-        await session.connection.send(tokens(session, *words))
+        await self.send(session, tokens(session, *words))
         self.counters.finals += bool(text)
+
+    async def interim(self, session: Session, text: str) -> None:
+        """Send tokens that may change."""
+        words = [f"{word} " for word in text.split()]
+        await self.send(session, tokens(session, *words, is_final=False))
+
+    async def final(self, session: Session, text: str, *, is_asked: bool) -> None:
+        """Send final tokens, and what ends them."""
+        words = [f"{word} " for word in text.split()]
+        await self.send(session, tokens(session, *words, "<fin>" if is_asked else "<end>"))
 
     async def control(self, session: Session, message: str | bytes) -> bool:
         """Answer finalize and the empty end."""
@@ -58,7 +73,7 @@ class FakeSoniox(FakeProvider):
             await session.connection.close(1000)
             return False
         if json.loads(message).get("type") == "finalize":
-            await session.connection.send(tokens(session, "<fin>"))
+            await self.finish(session, is_asked=True)
         return True
 
     async def complain(self, session: Session, code: int) -> None:
