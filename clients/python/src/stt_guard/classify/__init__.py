@@ -9,9 +9,11 @@ framework's own message takes a number or one of the table's own words from it, 
     reading    what an exception carries, without its text
     waiting    how long a refused request asks to wait
     judging    classify, and from_status, from_code, from_close, from_text
+    settings   which of an operator's settings a constructor's error is about
 """
 
 from stt_guard.classify.judging import classify, from_close, from_code, from_status, from_text
+from stt_guard.classify.settings import wrong_setting
 from stt_guard.classify.tables import BY_CLOSE_CODE, BY_STATUS, TABLES, Table
 
 __all__ = [
@@ -24,4 +26,5 @@ __all__ = [
     "from_code",
     "from_status",
     "from_text",
+    "wrong_setting",
 ]
