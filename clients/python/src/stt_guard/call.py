@@ -123,6 +123,10 @@ class Call:
                 return step.settings
         return NO_SETTINGS
 
+    def place_of(self, provider: str) -> int:
+        """The provider's place in the order, from 0; -1 where the server's advice names it."""
+        return -1 if provider == self._advised else self.order.index(provider)
+
     def remaining(self) -> tuple[str, ...]:
         """Whom to try next, best first: not those that failed, not the one it is on.
 
@@ -190,15 +194,40 @@ class Call:
         )
         return seen
 
+    def misconfigured(self, provider: str, setting: str | None, error: BaseException) -> None:
+        """Report that the operators' settings for a provider cannot be used.
+
+        It is used all the same, with the engineer's own settings, so it did not fail in this call.
+        `setting`: the name of the one that is wrong, where it is known.
+        """
+        if not self._is_over:
+            told = f"setting {setting}" if setting else "the settings"
+            message = f"{told} cannot be used: {type(error).__name__}"
+            texts = _texts(setting, message)
+            self._say(INIT_FAILURE, provider, suffix=":settings", reason="bad_request", **texts)
+
     def recovered(
-        self, provider: str, *, reason: Reason = "connection", code: str | None = None
+        self,
+        provider: str,
+        *,
+        reason: Reason = "connection",
+        code: str | None = None,
+        latency_s: float | None = None,
     ) -> None:
-        """Report a drop that healed by itself. It may happen again and again in one call."""
+        """Report a trouble that healed by itself. It may happen again and again in one call."""
         if self._is_over or provider in self._failed:
             return
         self._recovered += 1
         number = f":{self._recovered}"
-        self._say("recovered", provider, suffix=number, reason=reason, **_texts(code, ""))
+        values = {**_latency(latency_s), **_texts(code, "")}
+        self._say("recovered", provider, suffix=number, reason=reason, **values)
+
+    def slow(self, provider: str, *, latency_s: float) -> None:
+        """Report that a provider wrote very late: as its first transcript's latency, or after."""
+        if provider in self._heard:
+            self.recovered(provider, reason="timeout", latency_s=latency_s)
+        else:
+            self.transcript(provider, latency_s=latency_s)
 
     def transcript(self, provider: str, *, latency_s: float | None = None) -> None:
         """Report that the provider really transcribes: sent once, and not once it failed.
@@ -208,10 +237,7 @@ class Call:
         if provider in self._heard or provider in self._failed or self._is_over:
             return
         self._heard.add(provider)
-        values: dict[str, Any] = {}
-        if latency_s is not None:
-            values["latency_ms"] = max(0, round(latency_s * 1000))
-        self._say("first_transcript", provider, **values)
+        self._say("first_transcript", provider, **_latency(latency_s))
 
     def end(self) -> None:
         """Report the end of the call. What is seen after it counts for nothing."""
@@ -266,6 +292,10 @@ class Call:
         if self._decision.lease and provider == self._decision.provider:
             body["lease"] = self._decision.lease
         self._put(body)
+
+
+def _latency(latency_s: float | None) -> dict[str, Any]:
+    return {} if latency_s is None else {"latency_ms": max(0, round(latency_s * 1000))}
 
 
 def _texts(code: str | None, message: str) -> dict[str, Any]:

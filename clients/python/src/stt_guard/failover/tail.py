@@ -1,44 +1,48 @@
-"""What the caller said since the last transcript, to be said again to the next provider."""
+"""What the caller said since the last transcript, to be said again to a provider."""
 
 from collections import deque
-from typing import Final
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
-from pipecat.frames.frames import Frame, InputAudioRawFrame, VADUserStartedSpeakingFrame
 
-TAIL_S: Final = 8.0
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A piece of the call: audio of `seconds`, or a mark of no length (speech began, it ended)."""
+
+    number: int
+    item: Any
+    seconds: float
+    is_beginning: bool
 
 
 class Tail:
     """The last `seconds` of audio, with where speech began and ended between."""
 
-    def __init__(self, seconds: float = TAIL_S) -> None:
+    def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._frames: deque[tuple[int, Frame]] = deque()
+        self._kept: deque[Kept] = deque()
         self._audio_s = 0.0
         self._next = 0
 
-    def add(self, frame: Frame) -> None:
-        """Keep a frame, and forget what is too old."""
-        self._frames.append((self._next, frame))
+    def add(self, item: Any, seconds: float = 0.0, *, is_beginning: bool = False) -> None:
+        """Keep a piece, and forget what is too old. `is_beginning`: speech begins here."""
+        self._kept.append(Kept(self._next, item, seconds, is_beginning))
         self._next += 1
-        self._audio_s += _seconds(frame)
+        self._audio_s += seconds
         while self._audio_s > self._seconds:
-            self._audio_s -= _seconds(self._frames.popleft()[1])
+            self._audio_s -= self._kept.popleft().seconds
 
     def answered(self, *, is_speaking: bool) -> None:
         """Forget all of it, but for the beginning of an utterance that goes on."""
-        starts = [one for one in self._frames if isinstance(one[1], VADUserStartedSpeakingFrame)]
-        self._frames.clear()
+        beginnings = [one for one in self._kept if one.is_beginning]
+        self._kept.clear()
         self._audio_s = 0.0
-        if is_speaking and starts:
-            self._frames.append(starts[-1])
+        if is_speaking and beginnings:
+            self._kept.append(beginnings[-1])
 
-    def after(self, number: int) -> tuple[int, Frame] | None:
-        """Return the first kept frame whose number is greater, with its number."""
-        return next((one for one in self._frames if one[0] > number), None)
-
-
-def _seconds(frame: Frame) -> float:
-    if not isinstance(frame, InputAudioRawFrame) or not frame.sample_rate:
-        return 0.0
-    return float(frame.num_frames) / frame.sample_rate
+    def after(self, number: int) -> Iterator[Kept]:
+        """Yield what is newer than `number`, also what is added meanwhile."""
+        while found := next((one for one in self._kept if one.number > number), None):
+            yield found
+            number = found.number

@@ -1,0 +1,160 @@
+"""A doubt, and the second opinion that decides it.
+
+The caller speaks and nobody transcribes. That is noise, a slow provider or a dead one; all three
+look the same from here. So the next provider hears the same sound. It takes over only if it finds
+words and the active one still does not; a stall is reported only when the one that was left has
+written nothing for so long that it is not slow but dead. Nothing else follows from a doubt: no
+report, no swap, no end.
+"""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from stt_guard.failover.legs import Leg
+from stt_guard.failover.stage import Stage
+from stt_guard.words import INIT_FAILURE, STALL, Seen
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """A leg that was left for its silence, since when it owes an answer, and the hour of truth."""
+
+    leg: Leg
+    since_s: float
+    timer: asyncio.TimerHandle
+
+
+class Opinions:
+    """At most one opinion at a time, and a bounded number in a call: each costs a connection."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage, self._watch, self._limits = stage, stage.watch, stage.limits
+        self._left_to_ask = stage.limits.checks if len(stage.legs) > 1 else 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._check_task: asyncio.Task[None] | None = None
+        self._is_answered = False  # the active leg wrote during the check
+        self._left: _Left | None = None
+
+    def look(self) -> None:
+        """Find out when the next doubt is due, after anything that may have changed it."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        due_s = self._watch.suspect_s()
+        if due_s is None or not self._left_to_ask or self._stage.is_closing:
+            return
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_at(max(due_s, loop.time()), self._ask)
+
+    def answered(self) -> None:
+        """The active leg wrote something new."""
+        self._is_answered = self._watch.owed_since_s is None
+        self._stage.stir()
+        self.look()
+
+    async def stop(self) -> None:
+        """Give up the check under way: the call moves for a better reason."""
+        if self._check_task:
+            self._check_task.cancel()
+            await asyncio.wait({self._check_task})
+
+    def close(self) -> None:
+        """The call is over: what is not proven is not reported."""
+        for handle in (self._timer, self._left and self._left.timer):
+            if handle:
+                handle.cancel()
+        if self._check_task:
+            self._check_task.cancel()
+
+    # --- the check
+
+    def _ask(self) -> None:
+        stage = self._stage
+        if stage.is_held or self._check_task:  # looked at again when that is over
+            return
+        leg = stage.best(one for one in stage.legs if one is not stage.active)
+        if leg is not None:
+            self._left_to_ask -= 1
+            self._check_task = stage.host.spawn(self._check(leg))
+
+    async def _check(self, leg: Leg) -> None:
+        stage, is_proven = self._stage, False
+        self._is_answered = False
+        self._acquit(leg)  # it is connected anew
+        stage.join(leg)
+        try:
+            if error := await leg.connect(self._limits.connect_s):
+                stage.report(leg, error, INIT_FAILURE)
+            elif await self._finds_words(leg):
+                is_proven = True
+                await self._swap(leg)
+        finally:
+            self._check_task = None
+            if not is_proven:
+                stage.part(leg)
+                stage.let_go(leg)
+        if not is_proven and not self._is_answered:
+            self._watch.came_of_nothing(stage.now())
+        self.look()
+
+    async def _finds_words(self, leg: Leg) -> bool:
+        """Say to it what is kept and what comes; whether it finds words and the active does not."""
+        stage = self._stage
+        believe_s = self._watch.believe_s() or stage.now()
+        give_up_s = max(stage.now(), believe_s) + self._limits.confirm_s
+        number = -1
+        while True:
+            number = await stage.say_rest(leg, number)
+            now_s = stage.now()
+            if self._is_answered or stage.error or self._watch.is_muted or stage.is_closing:
+                return False
+            if stage.has_words and now_s >= believe_s:
+                return True
+            if now_s >= give_up_s:
+                return False
+            await stage.news_within((believe_s if stage.has_words else give_up_s) - now_s)
+
+    async def _swap(self, leg: Leg) -> None:
+        stage = self._stage
+        left, since_s = stage.active, self._watch.owed_since_s or stage.now()
+        await stage.take_over(leg, STALL)
+        loop = asyncio.get_running_loop()
+        due_s = max(since_s + self._limits.late_s, loop.time())
+        self._left = _Left(left, since_s, loop.call_at(due_s, self._was_dead))
+
+    # --- slow, or dead?
+
+    def is_in_doubt(self, leg: Leg) -> bool:
+        """Whether the leg was left for its silence, and may still write."""
+        return self._left is not None and self._left.leg is leg
+
+    def wrote_late(self, leg: Leg) -> None:
+        """A leg that was left for its silence writes after all: it was slow, not dead."""
+        if found := self._acquit(leg):
+            latency_s = self._stage.now() - found.since_s
+            log.warning(
+                "%s is %.1f s late in call %s", leg.provider, latency_s, self._stage.call.id
+            )
+            self._stage.call.slow(leg.provider, latency_s=latency_s)
+            self._stage.let_go(leg)
+
+    def _acquit(self, leg: Leg) -> _Left | None:
+        found = self._left
+        if found is None or found.leg is not leg:
+            return None
+        found.timer.cancel()
+        self._left = None
+        return found
+
+    def failed(self, leg: Leg) -> None:
+        """A leg failed for a plain reason: there is nothing left to doubt."""
+        self._acquit(leg)
+
+    def _was_dead(self) -> None:
+        found, self._left = self._left, None
+        if found is not None:
+            self._stage.report(found.leg, Seen("stall"), STALL)
+            self._stage.let_go(found.leg)
