@@ -173,7 +173,8 @@ async def test_the_callers_words_survive_a_stall_and_vad_is_not_said_twice(prima
             await running.listen(0.5)
             heard = " ".join(text for _, text in running.sink.finals)
 
-            assert failures(said) == [(primary, "stall", "stall")]
+            assert failures(said) == []  # slow or dead is not known yet
+            assert await eventually(lambda: failures(said) == [(primary, "stall", "stall")], 9)
             assert running.sink.vad_stops == spoken
             assert heard.count(fakes[standby].tag) >= (spoken - 1) * 1.6  # two words of each 1.1 s
             assert running.stt.provider == standby

@@ -1,4 +1,4 @@
-"""One provider's service within a call: connected when it is wanted, within a limit, and let go.
+"""One provider's Pipecat service within a call: connected when it is wanted, and let go.
 
 Uses two of Pipecat's private methods, on the instance: `_connect` and `_disconnect`. A standby is
 set up with the others but opens no socket, for providers count and bill sockets.
@@ -8,102 +8,135 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
+from pipecat.frames.frames import Frame, InputAudioRawFrame
+from pipecat.processors.frame_processor import FrameDirection
 from pipecat.services.stt_service import STTService
 
 from stt_guard.classify import classify
+from stt_guard.failover import Leg, Limits
 from stt_guard.words import Seen
 
 log = logging.getLogger(__name__)
 
 
-class Member:
-    """A provider and its service. `refused` is called when a connection could not be had."""
+class Member(Leg):
+    """A provider and its service. `swallow` is given each frame that is said to it a second time.
+
+    `refused` is called when the connection of its set-up could not be had.
+    """
 
     def __init__(
         self,
         provider: str,
         service: STTService,
+        limits: Limits,
         *,
-        connect_s: float,
-        disconnect_s: float,
-        refused: Callable[["Member"], None],
+        refused: Callable[["Member", Seen], None],
+        swallow: Callable[[Frame], None],
     ) -> None:
-        self.provider, self.service = provider, service
+        super().__init__(provider, limits)
+        self.service = service
         self.is_wanted = False  # whether it may open a socket
-        self.is_joining = False  # it is getting ready to take over
-        self.error: Seen | None = None
-        self.first_connected_s: float | None = None
-        self.spoke_s: float | None = None  # the end of the first speech that it should answer
-        self.drops = 0  # how often its link went down, as far as it shows that
         self.shows_link = False
-        self.up = asyncio.Event()
-        self._connect_s, self._disconnect_s, self._refused = connect_s, disconnect_s, refused
-        self._errored = asyncio.Event()
+        self.error: Seen | None = None  # what it said last of a connection under way, or in use
+        self._limits, self._swallow = limits, swallow
+        self._refused = refused
         self._is_connecting = False
+        self._is_down = False
+        self._up, self._errored = asyncio.Event(), asyncio.Event()
         self._attempt: asyncio.Future[Any] | None = None
         self._real_connect: Callable[[], Awaitable[Any]] | None
         self._real_disconnect: Callable[[], Awaitable[Any]] | None
         self._real_connect = getattr(service, "_connect", None)
         self._real_disconnect = getattr(service, "_disconnect", None)
         if self._real_connect:
-            service._connect = self._connect
+            service._connect = self._set_up
         if self._real_disconnect:
             service._disconnect = self.let_go
         service.add_event_handler("on_connected", self._went_up)
         service.add_event_handler("on_disconnected", self._went_down)
 
-    def is_new(self, now_s: float, settle_s: float = 1.0) -> bool:
-        """Whether it never was connected for long: then a failure is one of its set-up."""
-        return self.first_connected_s is None or now_s - self.first_connected_s < settle_s
+    # --- what it is like
 
-    def refuse(self, seen: Seen) -> bool:
+    @property
+    def is_usable(self) -> bool:
+        """Whether the service still tries by itself (before Pipecat 1.8 it never says so)."""
+        return bool(getattr(self.service, "is_usable", True))
+
+    @property
+    def is_up(self) -> bool:
+        """Whether its link is up, as far as it shows that."""
+        return self._up.is_set() if self.shows_link else not self._is_down
+
+    @property
+    def has_link(self) -> bool:
+        """Whether it is a service with a connection, and not one of a request for each speech."""
+        return self._real_connect is not None
+
+    def lost_silently(self) -> bool:
+        """Whether the link is down and the service has not said so; true once for each loss.
+
+        Pipecat's Deepgram service says nothing of a close in order (1000), drops the audio, and
+        waits 4 s before it connects again.
+        """
+        if self._is_down or self._is_connecting or not self.is_wanted:
+            return False
+        self._is_down = _has_lost_connection(self.service)
+        return self._is_down
+
+    def took(self, seen: Seen) -> bool:
         """Take an error as the answer to a connection under way; False when there is none."""
-        if not (self._is_connecting or self.is_joining):
+        if not self._is_connecting:
             return False
         self.error = self.error or seen
         self._errored.set()
         return True
 
-    async def join(self) -> bool:
-        """Connect now; whether it is connected. Its error says why not."""
-        self.is_wanted = True
-        self.error = None
-        await self._connect()
-        return self.error is None
+    # --- as a leg
 
-    async def _connect(self) -> None:
-        """Connect within the limit, or until the first error. Never raises."""
-        if not self.is_wanted or self._real_connect is None:
+    async def connect(self, limit_s: float) -> Seen | None:
+        """Connect anew, or go on waiting for an attempt that was slow."""
+        if not self.has_link:
+            return None
+        is_slow = self._attempt is not None and not self._attempt.done() and self.error is None
+        if not is_slow:
+            if self.is_wanted:
+                await self.let_go()
+            await self._make_usable()
+            self._begin()
+        return await self._answer(limit_s)
+
+    async def heal(self, limit_s: float) -> Seen | None:
+        """Wait until it is back by itself; connect anew where it does not, or does not show it."""
+        if self.shows_link and self.is_usable:
+            self._errored.clear()
+            waits = [asyncio.ensure_future(one.wait()) for one in (self._up, self._errored)]
+            try:
+                await asyncio.wait(waits, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waits:
+                    wait.cancel()
+            if self._up.is_set():
+                return None
+            if self.is_usable:
+                return Seen("timeout")
+        return await self.connect(limit_s)
+
+    def gave_up(self) -> None:
+        """The service will not try again by itself."""
+        self._errored.set()
+
+    async def say(self, item: Any) -> None:
+        """Say a frame to it that went another way; it is not to leave the pipeline twice."""
+        if isinstance(item, InputAudioRawFrame):
+            await self.service.process_audio_frame(item, FrameDirection.DOWNSTREAM)
             return
-        self.error = None
-        self._errored.clear()
-        self._is_connecting = True
-        attempt = asyncio.ensure_future(self._real_connect())
-        errored = asyncio.ensure_future(self._errored.wait())
-        self._attempt = attempt
-        try:
-            await asyncio.wait(
-                {attempt, errored},
-                timeout=self._connect_s,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-        finally:
-            errored.cancel()
-            self._is_connecting = False
-        self._judge(attempt)
-
-    def _judge(self, attempt: asyncio.Future[Any]) -> None:
-        if attempt.done() and not attempt.cancelled() and (raised := attempt.exception()):
-            self.error = self.error or classify(raised, self.provider)
-        elif not attempt.done():
-            self.error = self.error or Seen("timeout")
-        if self.error is None:
-            now_s = asyncio.get_running_loop().time()
-            self.first_connected_s = self.first_connected_s or now_s
-        else:
-            self._refused(self)
+        again = replace(item)
+        self._swallow(again)
+        await self.service.process_frame(again, FrameDirection.DOWNSTREAM)
 
     async def let_go(self) -> None:
         """Disconnect within the limit, and stop whatever it tries by itself. Never raises.
@@ -111,6 +144,7 @@ class Member:
         Twice where the first goes wrong: a close that hangs or fails leaves Deepgram's connection
         task running, which the second, with the connection gone, cancels.
         """
+        self.is_wanted = False
         if self._attempt and not self._attempt.done():
             self._attempt.cancel()
         for _ in range(2):
@@ -118,7 +152,7 @@ class Member:
                 return
             task = asyncio.ensure_future(self._real_disconnect())
             try:
-                await asyncio.wait({task}, timeout=self._disconnect_s)
+                await asyncio.wait({task}, timeout=self._limits.disconnect_s)
             finally:
                 task.cancel()
             if task.done() and not task.cancelled() and not task.exception():
@@ -127,11 +161,58 @@ class Member:
                 await asyncio.wait({task}, timeout=0.1)
             log.info("%s was not disconnected in order", self.provider)
 
+    # --- connecting
+
+    async def _set_up(self) -> None:
+        """Stand in for the service's own `_connect`: the pipeline starts, or settings change."""
+        if not self.is_wanted:
+            return
+        self._begin()
+        if error := await self._answer(self._limits.connect_s):
+            self._refused(self, error)
+
+    def _begin(self) -> None:
+        assert self._real_connect
+        self.is_wanted, self._is_down, self.error = True, False, None
+        self._attempt = asyncio.ensure_future(self._real_connect())
+
+    async def _answer(self, limit_s: float) -> Seen | None:
+        """Wait for the attempt under way: until it is done, the first error, or the limit."""
+        assert self._attempt
+        attempt, self._is_connecting = self._attempt, True
+        self._errored.clear()
+        errored = asyncio.ensure_future(self._errored.wait())
+        try:
+            await asyncio.wait(
+                {attempt, errored}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            errored.cancel()
+            self._is_connecting = False
+        if attempt.done() and not attempt.cancelled() and (raised := attempt.exception()):
+            self.error = self.error or classify(raised, self.provider)
+        if self.error is not None:
+            return self.error
+        if not attempt.done() or attempt.cancelled():
+            return Seen("timeout")
+        self.came_up()
+        return None
+
+    async def _make_usable(self) -> None:
+        """Take back Pipecat's verdict on the service: it is tried again."""
+        if not self.is_usable:
+            await self.service.set_usable(True)
+
     def _went_up(self, *_: object) -> None:
         self.shows_link = True
-        self.up.set()
+        self._up.set()
+        self.came_up()
 
     def _went_down(self, *_: object) -> None:
-        if self.up.is_set():
-            self.drops += 1
-        self.up.clear()
+        self._up.clear()
+
+
+def _has_lost_connection(service: STTService) -> bool:
+    """Whether a service that keeps its link in `_connection` has none; only Deepgram's does."""
+    names = {base.__name__ for base in type(service).__mro__}
+    return "DeepgramSTTService" in names and getattr(service, "_connection", service) is None
