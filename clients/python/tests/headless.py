@@ -67,14 +67,13 @@ def factory_of(fake: FakeProvider, **values: Any) -> Callable[[dict[str, Any]], 
     )
 
 
-class Headless:
-    """One running call. `began_s` is when it began, `ended_s` when its pipeline was over."""
+class Pipe:
+    """A running pipeline of this and a sink. `ended_s` is when it was over, `began_s` it began."""
 
-    def __init__(self, call: Call, fakes: Mapping[str, FakeProvider], **options: Any) -> None:
-        self.call, self.fakes, self.sink = call, fakes, Sink()
-        self.stt = FailoverSTT(call, {p: factory_of(f) for p, f in fakes.items()}, **options)
+    def __init__(self, *processors: FrameProcessor) -> None:
+        self.sink = Sink()
         self.worker = PipelineWorker(
-            Pipeline([self.stt, self.sink]),
+            Pipeline([*processors, self.sink]),
             enable_rtvi=False,
             cancel_on_idle_timeout=False,
             params=PipelineParams(audio_in_sample_rate=RATE),
@@ -91,44 +90,19 @@ class Headless:
         await runner.run()
         self.ended_s = time.monotonic()
 
+    def on_end(self, do: Callable[[float], None]) -> None:
+        """Have this done with the time when it is over."""
+        self._task.add_done_callback(lambda _: do(time.monotonic()))
+
     @property
     def is_over(self) -> bool:
         """Whether the pipeline has ended."""
         return self._task.done()
 
-    async def speak(self, seconds: float = 0.8, pause_s: float = 0.3) -> None:
-        """Say one utterance, with its audio in real time, then be quiet for a moment."""
-        await self._queue(VADUserStartedSpeakingFrame(start_secs=0.2))
-        await self._audio(seconds)
-        await self._queue(VADUserStoppedSpeakingFrame(stop_secs=0.2))
-        await self._audio(pause_s)
-
-    async def listen(self, seconds: float) -> None:
-        """Send audio in which nobody speaks."""
-        await self._audio(seconds)
-
-    async def _audio(self, seconds: float) -> None:
-        loop = asyncio.get_running_loop()
-        begin_s = loop.time()
-        for number in range(round(seconds / CHUNK_S)):
-            await self._queue(InputAudioRawFrame(_SILENCE, RATE, 1))
-            await asyncio.sleep(max(0.0, begin_s + (number + 1) * CHUNK_S - loop.time()))
-
-    async def _queue(self, frame: Frame) -> None:
+    async def queue(self, frame: Frame) -> None:
+        """Put a frame into it, unless it is over."""
         if not self.is_over:
             await self.worker.queue_frame(frame)
-
-    def first_final(self, tag: str, after_s: float = 0.0) -> float | None:
-        """Return when the provider was first heard after that time."""
-        return next((at for at, text in self.sink.finals if tag in text and at >= after_s), None)
-
-    async def wait_for(self, tag: str, after_s: float, limit_s: float) -> float | None:
-        """Keep speaking until the provider is heard; None if it is not within the limit."""
-        while time.monotonic() - after_s < limit_s and not self.is_over:
-            await self.speak()
-            if found := self.first_final(tag, after_s):
-                return found
-        return self.first_final(tag, after_s)
 
     async def hang_up(self) -> None:
         """End in order."""
@@ -142,6 +116,45 @@ class Headless:
             await self.worker.cancel()
         with contextlib.suppress(TimeoutError, asyncio.CancelledError):
             await asyncio.wait_for(self._task, 10)
+
+
+class Headless(Pipe):
+    """One running call with the client in it."""
+
+    def __init__(self, call: Call, fakes: Mapping[str, FakeProvider], **options: Any) -> None:
+        self.call, self.fakes = call, fakes
+        self.stt = FailoverSTT(call, {p: factory_of(f) for p, f in fakes.items()}, **options)
+        super().__init__(self.stt)
+
+    async def speak(self, seconds: float = 0.8, pause_s: float = 0.3) -> None:
+        """Say one utterance, with its audio in real time, then be quiet for a moment."""
+        await self.queue(VADUserStartedSpeakingFrame(start_secs=0.2))
+        await self._audio(seconds)
+        await self.queue(VADUserStoppedSpeakingFrame(stop_secs=0.2))
+        await self._audio(pause_s)
+
+    async def listen(self, seconds: float) -> None:
+        """Send audio in which nobody speaks."""
+        await self._audio(seconds)
+
+    async def _audio(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        begin_s = loop.time()
+        for number in range(round(seconds / CHUNK_S)):
+            await self.queue(InputAudioRawFrame(_SILENCE, RATE, 1))
+            await asyncio.sleep(max(0.0, begin_s + (number + 1) * CHUNK_S - loop.time()))
+
+    def first_final(self, tag: str, after_s: float = 0.0) -> float | None:
+        """Return when the provider was first heard after that time."""
+        return next((at for at, text in self.sink.finals if tag in text and at >= after_s), None)
+
+    async def wait_for(self, tag: str, after_s: float, limit_s: float) -> float | None:
+        """Keep speaking until the provider is heard; None if it is not within the limit."""
+        while time.monotonic() - after_s < limit_s and not self.is_over:
+            await self.speak()
+            if found := self.first_final(tag, after_s):
+                return found
+        return self.first_final(tag, after_s)
 
 
 @asynccontextmanager
