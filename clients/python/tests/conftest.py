@@ -10,12 +10,12 @@ import pytest
 
 from stt_guard import SttGuard
 from tests.control_plane import ControlPlane
+from tests.readme import OWN, write_between
 from tests.routes import ROUTES
 
 _numbers = itertools.count(1)
 MATRIX, BENCH = pytest.StashKey[str](), pytest.StashKey[str]()
 PRINTED = (MATRIX, BENCH)
-README = Path(__file__).resolve().parents[1] / "README.md"
 
 
 @pytest.fixture(scope="session")
@@ -63,10 +63,7 @@ async def eventually(claim: Callable[[], object], within_s: float = 5.0) -> bool
 def write_to_readme(mark: str, text: str) -> None:
     """Keep a measured table in the README, when UPDATE_README is set."""
     if os.environ.get("UPDATE_README"):
-        begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
-        before, _, rest = README.read_text("utf-8").partition(begin)
-        after = rest.partition(end)[2]
-        README.write_text(f"{before}{begin}\n{text}\n{end}{after}", "utf-8")
+        assert write_between(OWN, mark, text), f"the README has no markers for {mark}"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -22,10 +22,15 @@ class Lateness:
             return 0.0
         return sorted(self.late_s)[int(len(self.late_s) * 0.99)]
 
+    @property
+    def is_starved(self) -> bool:
+        """Whether what was measured meanwhile says more of the machine than of the clients."""
+        return self.p99_s > TOO_LATE_S
+
     def __str__(self) -> str:
         worst_s = max(self.late_s, default=0.0)
         text = f"loop late by {self.p99_s:.2f} s at the 99th percentile, {worst_s:.2f} s at most"
-        if self.p99_s > TOO_LATE_S:
+        if self.is_starved:
             text += ": THE MACHINE WAS STARVED, measure again"
         return text
 
