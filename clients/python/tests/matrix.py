@@ -13,6 +13,9 @@ from tests.headless import Headless, headless
 
 AT_ONCE = 12
 LIMIT_S = 9.0
+LAST_S = 18.0  # with nobody left, all are tried again for 15 s
+TRUTH_S = 9.0  # a stall is reported when the provider that was left stays silent for 8 s
+SILENT = frozenset({"stall", "empty", "garbage", "freeze"})
 
 
 @dataclass(slots=True)
@@ -132,9 +135,9 @@ async def do_mid_call(case: Case, fakes: dict[str, FakeProvider]) -> None:
         primary.behaviour.after_s = 0.0
         primary.behaviour.stream = how
         if how in {"close:1000", "error:503"}:  # once: the next connection is well
-            await asyncio.sleep(0)
-            while primary.open:
-                await asyncio.sleep(0.005)
+            before = primary.counters.sessions
+            while primary.open and primary.counters.sessions == before:
+                await asyncio.sleep(0)
             primary.behaviour.stream = "ok"
 
 
@@ -142,12 +145,17 @@ async def follow(
     row: Row, running: Headless, fakes: dict[str, FakeProvider], fault_s: float
 ) -> None:
     """Keep speaking until the standby is heard, the pipeline ends, or nothing of it will be."""
-    case = row.case
-    limit_s = 3.0 if case.primary == "soniox" and heals(case) else LIMIT_S
+    case, swaps = row.case, list[float]()
+    running.stt.add_event_handler("on_swap", lambda *_: swaps.append(time.monotonic()))
+    limit_s = 3.0 if heals(case) else LAST_S if case.fault == "both down" else LIMIT_S
     found = await running.wait_for(fakes[case.standby].tag, fault_s, limit_s)
     row.fallback_s = None if found is None else found - fault_s
+    if case.fault in SILENT and found:
+        deadline_s = time.monotonic() + TRUTH_S
+        while not row.of(case.primary) and time.monotonic() < deadline_s:
+            await running.speak()
     seen = [one["at_s"] for one in row.of(case.primary) if one["at_s"] >= fault_s]
-    row.detected_s = min(seen) - fault_s if seen else None
+    row.detected_s = min([*seen, *swaps]) - fault_s if seen or swaps else None
     if running.is_over and running.ended_s:
         row.ended_s = running.ended_s - fault_s
 

@@ -30,11 +30,12 @@ class Drops:
         self._has_written = True
         self._dead_on_arrival = 0
 
-    def add(self, now_s: float, *, is_routine: bool = False) -> bool:
+    def add(self, now_s: float, *, is_routine: bool = False, has_given_up: bool = False) -> bool:
         """Count a drop; True when they are a failure by now.
 
-        `is_routine` is one that the provider announces and asks for (Soniox rotates its sessions):
-        it counts only where the connection wrote nothing.
+        `is_routine` is one that the provider announces and asks for (Soniox rotates its sessions).
+        `has_given_up`: the framework's service tried by itself, and will not again. Both count only
+        where the connection wrote nothing.
         """
         is_young = self._up_s is not None and now_s - self._up_s < YOUNG_S
         if not self._has_written and is_young:
@@ -43,7 +44,8 @@ class Drops:
             self._times.append(now_s)
         is_full = len(self._times) == self._times.maxlen
         is_flapping = is_full and now_s - self._times[0] <= self._limits.drops_within_s
-        return is_flapping or self._dead_on_arrival >= DEAD_ON_ARRIVAL
+        is_dead = self._dead_on_arrival >= DEAD_ON_ARRIVAL
+        return is_flapping or is_dead or (has_given_up and not self._has_written)
 
     def forget(self) -> None:
         """Count anew: it was left, and is tried again."""

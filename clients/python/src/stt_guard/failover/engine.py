@@ -141,13 +141,18 @@ class Failover:
             self._opinions.answered()
         return True
 
-    def dropped(self, leg: Leg, seen: Seen, *, is_routine: bool = False) -> None:
-        """A leg's link is down, and may come back. `is_routine`: it asked to be connected again."""
+    def dropped(
+        self, leg: Leg, seen: Seen, *, is_routine: bool = False, has_given_up: bool = False
+    ) -> None:
+        """A leg's link is down, and may come back. `is_routine`: it asked to be connected again.
+
+        `has_given_up`: its service tried, and will not again by itself.
+        """
         if leg is not self.active:
             self.failed(leg, seen)
         elif self.is_closing or self._moving:
             return
-        elif leg.drops.add(self._stage.now(), is_routine=is_routine):
+        elif leg.drops.add(self._stage.now(), is_routine=is_routine, has_given_up=has_given_up):
             self.failed(leg, Seen("stream", seen.code) if seen.reason == "connection" else seen)
         elif self._healing:
             self._has_dropped_again = True

@@ -42,7 +42,6 @@ from stt_guard.pipecat.member import Member
 from stt_guard.pipecat.words import MAY_HEAL, seen_in
 from stt_guard.words import LASTING, Seen
 
-SETTLE_S: Final = 0.05  # a drop follows its error frame by some milliseconds
 EVENTS: Final = ("on_decision", "on_swap", "on_last")
 log = logging.getLogger(__name__)
 
@@ -250,12 +249,9 @@ class FailoverSTT(ServiceSwitcher[ByDecision]):
         member.error = seen
         if not member.is_usable:
             member.gave_up()
-        if not member.shows_link:
+            self._of_call.dropped(member, seen, has_given_up=True)
+        elif not member.shows_link:
             self._of_call.dropped(member, seen)
-            return
-        await asyncio.sleep(SETTLE_S)
-        if not member.is_up and member.error is seen:  # and nothing has told of it
-            self._on_disconnected(service)
 
     def _may_heal(self, member: Member, frame: ErrorFrame, seen: Seen) -> bool:
         """Whether the provider may be back in a moment: not where a reconnect was refused."""
