@@ -16,7 +16,7 @@ from enum import StrEnum
 
 import structlog
 from django.conf import settings
-from django.db import DatabaseError, connections
+from django.db import connections
 from django.utils import timezone
 
 from fallback import catalog
@@ -144,7 +144,7 @@ class Usage:
                 for public, (at, rehashed) in batch.items():
                     changes = {"last_used_at": at} | ({"secret_hash": rehashed} if rehashed else {})
                     ApiKey.objects.filter(public=public).update(**changes)
-        except DatabaseError:
+        except Exception:  # whatever the database raises: a dead writer would never be replaced
             log.warning("key_use_not_noted", exc_info=True)
             with self._lock:
                 self._writer = None

@@ -158,6 +158,20 @@ def test_the_use_of_a_key_is_written_at_most_once_a_minute() -> None:
     assert last_used_at(row) == NOW + timedelta(seconds=61)
 
 
+def test_a_use_is_written_after_writing_another_failed_in_whatever_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    row, header = new_key()
+    with monkeypatch.context() as broken:
+        broken.setattr(keys.ApiKey.objects, "filter", lambda **_: 1 / 0)
+        keys.authenticate(header, NOW)
+        keys._usage.join(WRITTEN_WITHIN_S)
+    later = NOW + timedelta(seconds=61)
+    keys.authenticate(header, later)
+
+    assert last_used_at(row) == later
+
+
 def test_a_refused_key_is_not_written_down_as_used() -> None:
     row, header = new_key()
     keys.authenticate(header + "x", NOW)
