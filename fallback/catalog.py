@@ -20,7 +20,7 @@ import structlog
 from django.db import connections
 
 from fallback import domain, metrics
-from fallback.domain import Kind
+from fallback.domain import Kind, Named
 from fallback.models import (
     ApiKey,
     ConfigRevision,
@@ -63,6 +63,13 @@ class Catalog:
     policies: Mapping[tuple[Kind, str], domain.Policy] = field(default_factory=dict)
     keys: Mapping[str, Key] = field(default_factory=dict)
 
+    def holds(self, what: Named, name: str) -> bool:
+        """Say whether there is such a route, or a provider with this slug, of whatever kind and
+        disabled or not."""
+        if what is Named.ROUTE:
+            return name in self.routes
+        return any((kind, name) in self.providers for kind in Kind)
+
 
 def current() -> Catalog:
     """Return what is held, and have the background thread look when that is due.
@@ -85,6 +92,13 @@ def confirmed(within_s: float = LOOK_EVERY_S) -> Catalog:
 def refresh(wait_s: float = 0.15) -> Catalog:
     """Have the background thread look now, wait for it at most `wait_s`, return what is held."""
     return _cache.refresh(wait_s)
+
+
+def looked_at_now(wait_s: float = CONFIRM_WAIT_S) -> Catalog | None:
+    """Return the configuration as a look finds it that begins after now; None when the database
+    does not answer within `wait_s`. For what must not be said of a configuration of a moment ago.
+    """
+    return _cache.looked_at_now(wait_s)
 
 
 def reload() -> Catalog:
@@ -244,6 +258,13 @@ class Cache:
         """Ask for a look that begins after now, and wait for it at most `wait_s`."""
         return self._wait(self._ask(), wait_s)
 
+    def looked_at_now(self, wait_s: float) -> Catalog | None:
+        """Return what a look that begins after now finds, None when it does not in time."""
+        began = self._clock()
+        held = self.refresh(wait_s)
+        confirmed_at = self._confirmed_at
+        return held if confirmed_at is not None and confirmed_at >= began else None
+
     def load_here(self) -> Catalog:
         """Load everything in the calling thread."""
         with self._changed:
@@ -251,6 +272,11 @@ class Cache:
         catalog = self._load(None)
         self._take(number, catalog)
         return catalog
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for the look that is under way, at most `timeout_s`; for tests."""
+        if worker := self._worker:
+            worker.join(timeout_s)
 
     def age_s(self) -> float:
         """Return the seconds since the database last confirmed what is held."""

@@ -10,7 +10,7 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from fallback.domain import Cause, Effect, Mode, OutcomeKind, Reason, State
+from fallback.domain import Cause, Effect, Mode, Named, OutcomeKind, Reason, State
 
 OTHER: Final = "other"
 # From a decision out of memory to the limit that none may pass.
@@ -43,6 +43,12 @@ alert_delay_seconds: Final = Histogram(
 feed_clients: Final = Gauge("stt_feed_clients", "Clients connected to the live feed.")
 degraded_total: Final = Counter(
     "stt_degraded_total", "Times that something was done in its lesser way, by what.", ["what"]
+)
+
+unknown_names_total: Final = Counter(
+    "stt_unknown_names_total",
+    "Times that an agent named what this process's configuration did not hold.",
+    ["what"],
 )
 
 _configured: dict[str, frozenset[str]] = {}
@@ -102,6 +108,11 @@ def alerted(destination: str, status: str, delay_s: float | None = None) -> None
 def degraded(what: str) -> None:
     """Count one lesser answer. `what` is a word of our own code, never of a request."""
     degraded_total.labels(what).inc()
+
+
+def unknown_name(what: Named) -> None:
+    """Count one naming of a provider or a route that the configuration does not hold."""
+    unknown_names_total.labels(what).inc()
 
 
 def _label(name: str, value: str) -> str:

@@ -30,6 +30,7 @@ from fallback.domain import (
     Route,
     State,
     Step,
+    UnknownName,
 )
 from fallback.errors import BreakerUnavailable, NotFound
 from fallback.models import Incident
@@ -147,6 +148,7 @@ class Known:
 
     views: dict[tuple[Kind, str], BreakerView] = field(default_factory=dict)
     versions: dict[Kind, int] = field(default_factory=dict)
+    unknown: dict[Kind, tuple[list[UnknownName], bool]] = field(default_factory=dict)
     now_ms: int | None = None
     lag_s: float | None = None
     lag_at_s: float = float("-inf")
@@ -213,6 +215,8 @@ class Board:
                 for name, view in views.items()
             ],
             "routes": [_route(route, views) for route in config.routes.values()],
+            "unknown_names": _unknown_names(known.unknown, config),
+            "more_unknown_names": any(has_more for _, has_more in known.unknown.values()),
         }
 
     def _look(self, config: Catalog) -> bool:
@@ -226,6 +230,7 @@ class Board:
                 self._known.versions[kind] = found.version
                 self._known.now_ms = found.now_ms
             self._measure_lag(kinds)
+            self._read_unknown({*kinds, Kind.STT})  # there names of no known route are kept
         except BreakerUnavailable as error:
             log.info("status from the last known state", error=str(error))
             metrics.degraded("status")
@@ -238,6 +243,16 @@ class Board:
             ages_ms = [stream.lag(kind).age_ms for kind in kinds]
             self._known.lag_s = max(ages_ms) / 1000 if ages_ms else None
             self._known.lag_at_s = self._clock()
+
+    def _read_unknown(self, kinds: Iterable[Kind]) -> None:
+        """Read what agents name and nobody configured; damaged, it costs nothing but itself."""
+        for kind in kinds:
+            try:
+                names = breaker.unknown_names(kind, now_ms=self._known.now_ms or 0)
+            except BreakerUnavailable as error:
+                log.info("status without unknown names", kind=kind, error=str(error))
+            else:
+                self._known.unknown[kind] = names
 
 
 class Incidents:
@@ -316,6 +331,25 @@ def _route(route: Route, views: Views) -> dict[str, Any]:
             for step in order_now(route, views)
         ],
     }
+
+
+def _unknown_names(
+    known: Mapping[Kind, tuple[list[UnknownName], bool]], config: Catalog
+) -> list[dict[str, Any]]:
+    """Write the names that agents use and that are unknown even now; what nobody said is null."""
+    named = {(one.what, one.name): one for names, _ in known.values() for one in names}
+    return [
+        {
+            "what": one.what,
+            "name": one.name,
+            "route": one.route or None,
+            "host": one.host or None,
+            "by": one.by or None,
+            "last_seen": rfc3339(one.at_ms),
+        }
+        for _, one in sorted(named.items())
+        if not config.holds(one.what, one.name)
+    ]
 
 
 def _override(override: Override | None) -> dict[str, Any] | None:

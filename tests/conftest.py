@@ -10,11 +10,13 @@ from django.conf import settings
 from django.core.cache import cache
 
 from controlplane.embedded_redis import EmbeddedRedis
-from fallback import catalog, keys, standin, status
+from fallback import catalog, keys, metrics, standin, status
 from fallback.api import throttling
 from fallback.past import recorder
-from fallback.services import configuration, decisions
+from fallback.services import configuration, unknown
 from fallback.stats import tally
+
+THREADS_END_S = 2.0
 
 
 @pytest.fixture(scope="session")
@@ -39,21 +41,28 @@ def redis_client(redis_url: str) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture(autouse=True)
-def process(redis_client: redis.Redis) -> None:
+def process(redis_client: redis.Redis) -> Iterator[None]:
     """Have this process hold what it holds at its start: nothing.
 
     Every test is a product of its own, with its own Redis and database; what a process knows of
-    them for a moment, counts or remembers to have told must not come from the test before.
+    them for a moment, counts or remembers to have told must not come from the test before, and no
+    thread of one test may write into the next.
     """
     catalog._cache = catalog.Cache()
     status._board = status.Board()
     standin.shared = standin.StandIn()
     keys._looked_at = float("-inf")
     throttling.buckets.cache_clear()
-    for once in (configuration._publish, configuration._tell, decisions._chase):
+    for once in (configuration._publish, configuration._tell, configuration._chase):
         once._done.clear()
+    keys._usage = keys.Usage()
+    unknown._namings = unknown.Namings()
+    metrics._configured.clear()
     tally._tally.__dict__.update(_counts={}, _changed=set())  # its thread goes on
     recorder._recorder.__dict__.update(_slots={}, _waiting={}, _count=0)
+    yield
+    for threads in (keys._usage, unknown._namings, catalog._cache):
+        threads.join(THREADS_END_S)
 
 
 @pytest.fixture

@@ -178,6 +178,25 @@ async def test_the_script_changes_nothing_that_the_server_painted(product):
         await picture(plain, "without-script")
 
 
+async def test_names_that_nobody_configured_are_shown_at_once_and_in_the_same_words(product):
+    asked = {"route": "breeze-buddy", "call_id": "N1", "can_use": ["deepgram", "soniox2"]}
+    async with chromium() as browser:
+        page = await signed_in(browser, product.url, viewport=WIDE)
+        await live(page)
+        is_hidden = await page.locator("#unknown-names").is_hidden()
+        await asyncio.to_thread(
+            product.client.post, "/api/v1/decisions", json={**asked, "host": "pod-7"}
+        )
+        await page.wait_for_selector("#unknown-names:not([hidden])", timeout=SOON_MS)
+        said = await page.text_content("#unknown-names")
+        plain = await signed_in(browser, product.url, java_script_enabled=False, viewport=WIDE)
+
+        assert is_hidden
+        assert "soniox2 (from pod-7)" in said
+        assert await plain.text_content("#unknown-names") == said
+        assert await faults(page) == []
+
+
 async def words(page, part: str) -> str:
     """Return what a part of the page says, but for numbers that time changes."""
     said = re.sub(r"\s+", " ", await page.locator(part).inner_text())

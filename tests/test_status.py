@@ -157,6 +157,7 @@ def test_the_status_has_the_contracts_shape(board):
 
     assert list(body) == [
         "version", "at", "verdict", "pump_lag_s", "degraded", "breakers", "routes",
+        "unknown_names", "more_unknown_names",
     ]  # fmt: skip
     assert list(body["breakers"][0]) == [
         "provider", "kind", "state", "since", "until", "cause", "failures", "failure_threshold",

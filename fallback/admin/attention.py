@@ -16,6 +16,7 @@ from fallback import alerts, cautions
 from fallback.admin.base import admin_url
 from fallback.admin.questions import expiring
 from fallback.admin.words import duration, moment
+from fallback.live import words
 from fallback.models import (
     Alert,
     AlertDestination,
@@ -56,6 +57,7 @@ def items(user: AbstractBaseUser | AnonymousUser, body: Mapping[str, Any]) -> li
         *_undelivered(),
         *_letters(),
         *_proposals(user),
+        *_unknown_names(body),
         *_configuration(),
         *_slack(),
         *_keys(),
@@ -144,6 +146,13 @@ def _letters() -> Iterator[Item]:
             "See why, and put back into the stream",
             f"{admin_url('deadletter', 'changelist')}?which=waiting", "deadletter",
         )  # fmt: skip
+
+
+def _unknown_names(body: Mapping[str, Any]) -> Iterator[Item]:
+    if said := words.unknown_names(body):
+        yield Item(
+            said, "Add them, or correct the agents", admin_url("provider", "changelist"), "provider"
+        )
 
 
 def _configuration() -> Iterator[Item]:

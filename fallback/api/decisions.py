@@ -9,7 +9,7 @@ from rest_framework.response import Response
 
 from fallback import services
 from fallback.api import examples
-from fallback.api.authentication import AGENTS
+from fallback.api.authentication import AGENTS, caller_of
 from fallback.api.base import ApiView
 from fallback.api.fields import (
     CALL_ID_MAX,
@@ -99,7 +99,8 @@ class DecisionView(ApiView):
         it and did not fail in it.
         """
         question = Question(**self.body(request, self.asked))
-        return Response(rendered(services.make_decision(question)))
+        made = services.make_decision(question, by=caller_of(request).actor)
+        return Response(rendered(made))
 
 
 def rendered(decision: Decision) -> dict[str, Any]:

@@ -139,6 +139,17 @@ STATUS: Final = [
                     ],
                 }
             ],
+            "unknown_names": [
+                {
+                    "what": "provider",
+                    "name": "soniox2",
+                    "route": "breeze-buddy",
+                    "host": "pod-7",
+                    "by": "api:my-agents",
+                    "last_seen": "2026-11-22T12:00:31.000Z",
+                }
+            ],
+            "more_unknown_names": False,
         },
     ),
 ]

@@ -11,7 +11,7 @@ from rest_framework.response import Response
 
 from fallback import services
 from fallback.api import examples, parsing
-from fallback.api.authentication import AGENTS
+from fallback.api.authentication import AGENTS, caller_of
 from fallback.api.base import ApiView
 from fallback.api.fields import (
     CALL_ID_MAX,
@@ -142,7 +142,8 @@ class OutcomeView(ApiView):
         """
         raw = parsing.read_json(request)
         batch = parsing.checked(self.asked, raw)["outcomes"]
-        results, version = services.report_outcomes(list(_outcomes(batch)))
+        seen = list(_outcomes(batch))
+        results, version = services.report_outcomes(seen, by=caller_of(request).actor)
         return Response({"results": _answers(raw, batch, results), "version": version})
 
 

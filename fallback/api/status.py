@@ -14,7 +14,7 @@ from fallback.api import examples
 from fallback.api.authentication import ALL
 from fallback.api.base import ApiView
 from fallback.api.fields import Moment
-from fallback.domain import Kind, MidCallAction, State
+from fallback.domain import Kind, MidCallAction, Named, State
 
 
 @extend_schema_serializer(component_name="Breaker")
@@ -79,6 +79,19 @@ class StatusView(ApiView):
             on_mid_call_failure = serializers.ChoiceField(choices=list(MidCallAction))
             order = Step(many=True)
 
+        @extend_schema_serializer(component_name="UnknownName")
+        class Unknown(serializers.Serializer[Any]):
+            """A name that agents used within 24 hours and that is not configured: calls with it
+            run unprotected. `route`, `host`, `by` (whose key): where it was last named; null where
+            nobody said."""
+
+            what = serializers.ChoiceField(choices=list(Named))
+            name = serializers.CharField()
+            route = serializers.CharField(allow_null=True)
+            host = serializers.CharField(allow_null=True)
+            by = serializers.CharField(allow_null=True)
+            last_seen = Moment(help_text="At most two minutes behind.")
+
         version = serializers.IntegerField(help_text="Only rises.")
         at = Moment()
         verdict = serializers.ChoiceField(choices=["healthy", "degraded", "critical", "unknown"])
@@ -88,6 +101,10 @@ class StatusView(ApiView):
         degraded = serializers.BooleanField(help_text="From the last known state: Redis is away.")
         breakers = BreakerAnswer(many=True)
         routes = Route(many=True)
+        unknown_names = Unknown(many=True)
+        more_unknown_names = serializers.BooleanField(
+            help_text="Others were named too: at most 20 are remembered."
+        )
 
     @extend_schema(
         operation_id="status",

@@ -6,7 +6,7 @@ the text. Every function raises BreakerUnavailable when Redis does not answer.
 
 Keys: `{<namespace>:<kind>}:<name>`, one hash tag per kind, so that a walk over a whole chain is one
 script call on a Cluster too. lua/state.lua, evidence.lua and call.lua say what is in them:
-breakers, policies, events, announced; call:<id>, failures:<provider>, samples:<provider>.
+breakers, policies, events, announced, unknown; call:<id>, failures:<provider>, samples:<provider>.
 """
 
 import functools
@@ -35,6 +35,7 @@ from fallback.domain import (
     Policy,
     Recorded,
     Snapshot,
+    UnknownName,
     Walk,
 )
 from fallback.errors import BreakerUnavailable
@@ -145,12 +146,40 @@ class Breakers:
         reply = self._run("announce", self._keys(kind, "announced"), [json.dumps(argument)])
         return reply[0] == "told"
 
+    def note_unknown(
+        self, kind: Kind, seen: UnknownName, *, subject: str, full_subject: str, detail: str
+    ) -> str:
+        """Remember a name that the configuration does not hold, and tell it if it is new.
+
+        Returns "new", "known", or "full": of those without room only the first is told.
+        """
+        argument = wire.unknown_json(
+            seen, subject=subject, full_subject=full_subject, detail=detail
+        )
+        return self._run("unknown", self._keys(kind, "unknown"), [argument])[0]
+
+    def unknown_names(self, kind: Kind, *, now_ms: int) -> tuple[list[UnknownName], bool]:
+        """Return the names remembered, and whether there were others without room for them."""
+        fields = self._fields(kind, "unknown")
+        found = {name: wire.unknown_from(raw) for name, raw in fields.items()}
+        live = {
+            name: one
+            for name, one in found.items()
+            if one and now_ms - one.at_ms < LIMITS["unknown_ms"]
+        }
+        has_more = live.pop("#more", None) is not None
+        return [live[name] for name in sorted(live)], has_more
+
+    def forget_unknown(self, kind: Kind, names: Sequence[UnknownName]) -> None:
+        """Forget these names: the configuration holds them now."""
+        fields = [f"{one.what}:{one.name}" for one in names]
+        if fields:
+            self.link.ask(lambda: self._client.hdel(self.key(kind, "unknown"), *fields))
+
     def recall(self, kind: Kind, call_id: str) -> dict[str, Any] | None:
         """Return what is remembered of a call ("touched_ms", "provider", "entries" oldest first);
         None: nothing."""
-        key = self.key(kind, f"call:{call_id}")
-        fields = cast(dict[bytes, bytes], self.link.ask(lambda: self._client.hgetall(key)))
-        known = {_text(name): _text(value) for name, value in fields.items()}
+        known = self._fields(kind, f"call:{call_id}")
         if not known:
             return None
         numbers = range(1, min(int(known.get("count", 0)), LIMITS["call_entries"]) + 1)
@@ -160,6 +189,12 @@ class Breakers:
             "provider": known.get("provider", ""),
             "entries": [json.loads(known[f"entry:{number}"]) for number in numbers],
         }
+
+    def _fields(self, kind: Kind, name: str) -> dict[str, str]:
+        """Return the fields of a hash; none where there is no such key."""
+        key = self.key(kind, name)
+        fields = cast(dict[bytes, bytes], self.link.ask(lambda: self._client.hgetall(key)))
+        return {_text(field): _text(value) for field, value in fields.items()}
 
     def _forget_connections(self) -> None:
         """Have the next call look up the master anew; a Cluster's client does that by itself."""
@@ -219,3 +254,5 @@ shared = Breakers()  # this deployment's own; opens no connection before its fir
 key, decide, record, order = shared.key, shared.decide, shared.record, shared.order
 configure, snapshot, announce = shared.configure, shared.snapshot, shared.announce
 recall, look = shared.recall, shared.look
+note_unknown, unknown_names = shared.note_unknown, shared.unknown_names
+forget_unknown = shared.forget_unknown

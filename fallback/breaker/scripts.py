@@ -19,6 +19,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "configure": ("state", "evidence", "configure"),
     "snapshot": ("state", "evidence", "snapshot"),
     "announce": ("state", "announce"),
+    "unknown": ("state", "unknown"),
     "look": ("look",),
 }
 

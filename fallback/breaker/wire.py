@@ -15,6 +15,7 @@ from fallback.domain import (
     Kind,
     LastResort,
     Lease,
+    Named,
     Order,
     Outcome,
     Override,
@@ -24,6 +25,7 @@ from fallback.domain import (
     Recovery,
     Snapshot,
     State,
+    UnknownName,
     Verdict,
     Walk,
 )
@@ -114,6 +116,23 @@ def order_json(order: Order) -> str:
             "for_ms": order.for_ms,
         }
     )
+
+
+def unknown_json(seen: UnknownName, *, subject: str, full_subject: str, detail: str) -> str:
+    """Return an unknown name as `unknown` reads it, with what to tell of it."""
+    named = {name: getattr(seen, name) for name in ("what", "name", "route", "host", "by")}
+    told = {"subject": subject, "full_subject": full_subject, "evidence": {"detail": detail}}
+    return json.dumps({"seen": named, **told})
+
+
+def unknown_from(raw: str) -> UnknownName | None:
+    """Return the unknown name that is stored so; None for what is damaged."""
+    try:
+        values = json.loads(raw)
+        texts = {name: str(values[name]) for name in ("name", "route", "host", "by")}
+        return UnknownName(what=Named(values["what"]), at_ms=int(values["at_ms"]), **texts)
+    except (ValueError, KeyError, TypeError, OverflowError):
+        return None
 
 
 def breaker_from(raw: str) -> Breaker:

@@ -9,6 +9,7 @@ from fallback.domain.words import (
     Given,
     LastResort,
     Mode,
+    Named,
     NextAction,
     OutcomeKind,
     Reason,
@@ -157,3 +158,19 @@ class Result:
     effect: Effect = Effect.NONE
     next: Next | None = None
     detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownName:
+    """A name that an agent used and the configuration does not hold, and by whom it was used last.
+
+    `route`: on which a provider was named; `by`: with which key, as `api:<its name>`. All three
+    empty where nobody said.
+    """
+
+    what: Named
+    name: str
+    route: str = ""
+    host: str = ""
+    by: str = ""
+    at_ms: int = 0

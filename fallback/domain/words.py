@@ -128,6 +128,13 @@ class Status(StrEnum):
     INVALID = "invalid"
 
 
+class Named(StrEnum):
+    """What an agent names, and the configuration may not hold."""
+
+    PROVIDER = "provider"
+    ROUTE = "route"
+
+
 class Cause(StrEnum):
     """What moved a breaker."""
 

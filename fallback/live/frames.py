@@ -12,7 +12,9 @@ from fallback.domain import Event
 from fallback.status import Status
 from fallback.times import rfc3339
 
-PARTS: Final = ("verdict", "pump_lag_s", "degraded", "routes")  # beside the breakers; when changed
+PARTS: Final = (  # beside the breakers; when changed
+    "verdict", "pump_lag_s", "degraded", "routes", "unknown_names", "more_unknown_names",
+)  # fmt: skip
 
 
 def snapshot(now: Status) -> str:
@@ -30,7 +32,7 @@ def change(before: Status, now: Status, events: Sequence[Event]) -> str:
 
     `transitions` has all that moved, oldest first; `transition` is the last of them, or null where
     only a count changed. `gone` names breakers that are no longer shown. `pump_lag_s` is as in a
-    snapshot; `verdict`, `degraded` and `routes` are there when they changed.
+    snapshot; it, `verdict`, `degraded`, `routes` and the unknown names are there when they changed.
     """
     old, new = before.body, now.body
     held, shown = _by_name(old), _by_name(new)

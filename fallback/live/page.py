@@ -58,6 +58,7 @@ def _painted(request: HttpRequest, window: str) -> dict[str, Any]:
         "body": body,
         "verdict": words.WORDS[body["verdict"]],
         "sentence": words.sentence(body),
+        "unknown_names": words.unknown_names(body),
         "at": words.moment(body["at"], now),
         "cards": [
             _card(row, now, pages.get((row["kind"], row["provider"]))) for row in body["breakers"]

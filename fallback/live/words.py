@@ -23,6 +23,12 @@ UNREACHABLE: Final = (
 )
 
 
+UNKNOWN: Final = {
+    "provider": "Agents name providers that are not configured",
+    "route": "Agents name routes that are not configured",
+}
+
+
 def sentence(body: Row) -> str:
     """Return what the verdict means right now."""
     return _verdict(body) + (UNREACHABLE if body["degraded"] else "")
@@ -63,6 +69,23 @@ def _away(out: Mapping[str, str]) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+def unknown_names(body: Row) -> str:
+    """Return what agents name and nobody configured, and that it matters; empty: nothing."""
+    parts = [
+        f"{said}: {', '.join(_from(one) for one in found)}."
+        for what, said in UNKNOWN.items()
+        if (found := [one for one in body["unknown_names"] if one["what"] == what])
+    ]
+    if not parts:
+        return ""
+    more = ["There are more."] if body["more_unknown_names"] else []
+    return " ".join([*parts, *more, "Calls with them run unprotected."])
+
+
+def _from(one: Row) -> str:
+    return f"{one['name']} (from {one['host']})" if one["host"] else str(one["name"])
 
 
 def card(row: Row, now: datetime) -> dict[str, str]:

@@ -11,10 +11,8 @@ local announced_key, field = KEYS[4], input.name .. ":" .. input.subject
 read_breakers({})
 local told = tonumber(redis.call("HGET", announced_key, field)) or 0
 if told <= now and now - told < input.every_ms then return { "known" } end
-is_changed = true
-local incarnation = stored.incarnation or string.sub(request, 1, 8)
-append(incarnation .. "--" .. digits(now_us) .. "-" .. request, input.name, input.provider,
-  { evidence = input.evidence, reason = input.subject, cause = input.cause })
+announcement(input.name, input.subject,
+  { evidence = input.evidence, provider = input.provider, cause = input.cause })
 if redis.call("HLEN", announced_key) >= limits.announcements then
   redis.call("DEL", announced_key)
 end

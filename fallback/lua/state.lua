@@ -214,6 +214,15 @@ local function notice(breaker, name, event)
   keep(breaker)
 end
 
+-- Something worth telling that is no breaker's own. At most one for each run of a script.
+-- `event`: evidence, and where there is one provider and cause.
+local function announcement(name, subject, event)
+  local incarnation = stored.incarnation or string.sub(request, 1, 8)
+  event.reason = subject
+  append(incarnation .. "--" .. digits(now_us) .. "-" .. request, name, event.provider or "", event)
+  is_changed = true
+end
+
 local function transition_name(from, to)
   if OVERRIDDEN[to] then return "override_set" end
   if OVERRIDDEN[from] then return "override_cleared" end

@@ -7,6 +7,7 @@ decisions      make_decision
 outcomes       report_outcomes, explain_call
 overrides      set_override, clear_override, reset_breaker
 configuration  publish_configuration; what is wrong with it is told
+unknown        what agents name and the configuration does not hold is told
 """
 
 from fallback.services.configuration import publish_configuration

@@ -1,7 +1,6 @@
 """Decisions: which provider a call should use. Always answered."""
 
 import time
-from typing import Final
 
 import structlog
 
@@ -19,23 +18,24 @@ from fallback.domain import (
     Walk,
 )
 from fallback.errors import BreakerUnavailable, NotFound, NoUsableProvider
-from fallback.pacing import NotAgainWithin
-from fallback.services.configuration import policies_of, publish_soon, tell_misconfigured
-
-CHASE_S: Final = 1.0  # how often a process looks for a configuration that Redis knows and it not
+from fallback.services import unknown
+from fallback.services.configuration import chased, policies_of, publish_soon, tell_misconfigured
 
 log = structlog.get_logger(__name__)
-_chase = NotAgainWithin(CHASE_S)
 
 
-def make_decision(question: Question) -> Decision:
+def make_decision(question: Question, *, by: str = "") -> Decision:
     """Answer which provider a call should use.
 
     Redis away: from the last known state, `degraded`. Raises NotFound for an unknown route and
     NoUsableProvider when no step of it could be used by this agent for this call at all.
+    `by`: whose key asks, as `api:<its name>`.
     """
     began = time.perf_counter()
-    made = _decide(question, catalog.current())
+    config = chased(catalog.current(), lambda it: question.route in it.routes, "route")
+    named = (*(question.can_use or ()), *question.failed)
+    unknown.note(config, route=question.route, providers=named, host=question.host, by=by)
+    made = _decide(question, config)
     metrics.decided(made.route.slug, made.provider, made.mode, time.perf_counter() - began)
     stats.decided(made.route.kind, made.provider)
     _count_diverted(made)
@@ -56,8 +56,9 @@ def _decide(question: Question, config: Catalog) -> Decision:
         policies = policies_of(route.kind, config)
         local = standin.shared.decide(route.kind, asked, policies)
         return decision.conclude(question, route, local, degraded=True)
-    newer = _newer_configuration(walk.revision, config)
-    if newer and newer.routes.get(question.route, route) != route:
+    revision = walk.revision or 0
+    newer = chased(config, lambda it: it.revision >= revision, f"revision {revision}")
+    if newer.routes.get(question.route, route) != route:
         return _decide(question, newer)
     return decision.conclude(question, route, walk)
 
@@ -82,22 +83,11 @@ def _walk(kind: Kind, asked: Asked, config: Catalog) -> Walk | None:
 
 
 def _route(slug: str, config: Catalog) -> Route:
-    """Return a route; one that is not known may have been made a moment ago elsewhere."""
     route = config.routes.get(slug)
-    if route is None and _chase.is_due():
-        route = catalog.refresh().routes.get(slug)
     if route is None:
         known = ", ".join(sorted(config.routes)[:10]) or "none yet"
         raise NotFound(f"There is no route {slug!r}; there are: {known}.")
     return route
-
-
-def _newer_configuration(revision: int | None, config: Catalog) -> Catalog | None:
-    """Return the newer configuration that the breakers already judge by, if it can be had."""
-    if revision is None or revision <= config.revision or not _chase.is_due(str(revision)):
-        return None
-    newer = catalog.refresh()
-    return newer if newer.revision > config.revision else None
 
 
 def _count_diverted(made: Decision) -> None:

@@ -11,6 +11,7 @@ from fallback.domain import (
     Given,
     Kind,
     Mode,
+    Named,
     Outcome,
     Reason,
     Recorded,
@@ -19,20 +20,24 @@ from fallback.domain import (
     Status,
 )
 from fallback.errors import BreakerUnavailable, NotFound
-from fallback.services.configuration import publish_configuration
+from fallback.services import unknown
+from fallback.services.configuration import chased, publish_configuration
 
 
-def report_outcomes(outcomes: Sequence[Outcome]) -> tuple[list[Result], int]:
+def report_outcomes(outcomes: Sequence[Outcome], *, by: str = "") -> tuple[list[Result], int]:
     """Take what agents saw; return what became of each, in order, and the version now.
 
     Raises BreakerUnavailable when Redis does not answer: then all may be sent again, ids make it
-    safe.
+    safe. `by`: whose key reports, as `api:<its name>`.
     """
-    config = catalog.current()
+    config = chased(
+        catalog.current(), lambda it: all(_is_known(one, it) for one in outcomes), "outcomes"
+    )
     results: dict[int, Result] = {}
     version = 0
     by_kind: dict[Kind, list[tuple[int, Outcome, Route | None]]] = {}
     for index, outcome in enumerate(outcomes):
+        _note_unknown(outcome, config, by)
         route = _route_of(outcome, config)
         kind = _kind_of(outcome.provider, route, config)
         if kind is None:
@@ -50,6 +55,16 @@ def report_outcomes(outcomes: Sequence[Outcome]) -> tuple[list[Result], int]:
             stats.seen(kind, outcome, recorded)
             past.seen(kind, outcome, route, recorded)
     return [results[index] for index in sorted(results)], version or standin.shared.version
+
+
+def _is_known(outcome: Outcome, config: Catalog) -> bool:
+    is_route_known = not outcome.route or config.holds(Named.ROUTE, outcome.route)
+    return is_route_known and config.holds(Named.PROVIDER, outcome.provider)
+
+
+def _note_unknown(outcome: Outcome, config: Catalog, by: str) -> None:
+    named = (outcome.provider,)
+    unknown.note(config, route=outcome.route, providers=named, host=outcome.host, by=by)
 
 
 def _record(kind: Kind, reports: list[tuple[Outcome, tuple[str, ...]]]) -> list[Recorded]:

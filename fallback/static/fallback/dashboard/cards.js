@@ -1,11 +1,13 @@
 // The verdict, the cards and the routes: the same elements that the server painted, kept true.
 
 import { byId, make, say, step } from "./dom.js";
-import { admits, card, nameOf, sentence, spoken, verdict } from "./words.js";
+import { admits, card, nameOf, sentence, spoken, unknownNames, verdict } from "./words.js";
 
 export function paintSummary(body) {
   say(byId("verdict"), verdict(body));
   say(byId("sentence"), sentence(body));
+  say(byId("unknown-names"), unknownNames(body));
+  byId("unknown-names").hidden = !unknownNames(body);
   document.body.className = document.body.className.replace(/verdict-\w+/, `verdict-${body.verdict}`);
   const title = document.title.replace(/^\S+/, verdict(body));
   if (document.title !== title) document.title = title;

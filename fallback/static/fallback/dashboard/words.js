@@ -5,6 +5,11 @@ const VERDICTS = { healthy: "Healthy", degraded: "Degraded", critical: "Critical
 const UNREACHABLE =
   " The shared state cannot be reached: this is the last that is known, and calls go on by it.";
 
+const UNKNOWN = {
+  provider: "Agents name providers that are not configured",
+  route: "Agents name routes that are not configured",
+};
+
 export const admits = (state) => ADMITS.has(state);
 export const verdict = (body) => VERDICTS[body.verdict] ?? body.verdict;
 export const spoken = (word) => word.replaceAll("_", " ");
@@ -46,6 +51,18 @@ function awayOf(out) {
 
 function listed(names) {
   return [names.slice(0, -1).join(", "), ...names.slice(-1)].filter(Boolean).join(" and ");
+}
+
+// What agents name and nobody configured; empty: nothing.
+export function unknownNames(body) {
+  const named = (one) => (one.host ? `${one.name} (from ${one.host})` : one.name);
+  const parts = Object.entries(UNKNOWN)
+    .map(([what, said]) => [said, (body.unknown_names ?? []).filter((one) => one.what === what)])
+    .filter(([, found]) => found.length)
+    .map(([said, found]) => `${said}: ${found.map(named).join(", ")}.`);
+  if (!parts.length) return "";
+  const more = body.more_unknown_names ? ["There are more."] : [];
+  return [...parts, ...more, "Calls with them run unprotected."].join(" ");
 }
 
 // The texts of one breaker's card; an empty one is not shown. `now` in ms by the server's clock.
