@@ -32,6 +32,7 @@ class Route:
     places: tuple[Place, ...]
     fallback_enabled: bool = True
     on_mid_call_failure: Literal["swap", "end"] = "swap"
+    providers: frozenset[str] = frozenset()  # the names of its places
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,10 @@ class BreakerState:
 
 
 class Picture:
-    """The server's state as far as this process was told."""
+    """The server's state as far as this process was told.
+
+    Written by one event loop, and read by any thread: what is read is replaced, never rewritten.
+    """
 
     def __init__(self) -> None:
         self.version = 0
@@ -58,11 +62,14 @@ class Picture:
         return bool(self.routes)
 
     def replace(self, body: Mapping[str, Any], now_s: float) -> None:
-        """Take a whole status. Raises ValueError or TypeError or KeyError if it is none."""
-        routes = {str(one["route"]): _route(one) for one in body["routes"]}
-        breakers = dict(_breakers(body["breakers"]))
-        self.routes, self.breakers = routes, breakers
-        self.version = int(body["version"])
+        """Take a whole status. Raises ValueError if it is none, and then keeps what it had."""
+        try:
+            routes = {str(one["route"]): _route(one) for one in body["routes"]}
+            breakers = dict(_breakers(body["breakers"]))
+            version = int(body["version"])
+        except (AttributeError, TypeError, LookupError, OverflowError) as error:
+            raise ValueError("this is no status") from error
+        self.routes, self.breakers, self.version = routes, breakers, version
         self._told = dict(body)
         self.tick(body.get("at"), now_s)
 
@@ -94,9 +101,9 @@ class Picture:
         if "routes" in body:
             self.routes = {str(one["route"]): _route(one) for one in body["routes"]}
             self._told["routes"] = body["routes"]
-        self.breakers.update(changed)
-        for gone in body.get("gone") or ():
-            self.breakers.pop((str(gone["kind"]), str(gone["provider"])), None)
+        gone = {(str(one["kind"]), str(one["provider"])) for one in body.get("gone") or ()}
+        held = {**self.breakers, **changed}
+        self.breakers = {name: one for name, one in held.items() if name not in gone}
         self.version = version
         return is_next
 
@@ -201,6 +208,7 @@ def _route(body: Mapping[str, Any]) -> Route:
         places=places,
         fallback_enabled=bool(body.get("fallback_enabled", True)),
         on_mid_call_failure="end" if body.get("on_mid_call_failure") == "end" else "swap",
+        providers=frozenset(place.step.provider for place in places),
     )
 
 
