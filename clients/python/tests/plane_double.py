@@ -17,8 +17,16 @@ def breaker(provider: str, state: str, until: str | None = None) -> dict[str, An
     return {"provider": provider, "kind": "stt", "state": state, "until": until}
 
 
+SLOW_S = {"slow": 0.2, "slower": 0.5}
+
+
 class PlaneDouble:
-    """`fault`: None, "hang", "500", "429", "slow" or "lost" (takes outcomes, then answers 500)."""
+    """A control plane of the route `r`: `soniox`, then `deepgram`; `disabled` is a step too.
+
+    `fault` is None, or what all that is asked meets: a status ("401", "500", …), "hang", "reset",
+    "slow" (0.2 s), "slower" (0.5 s), "garbage" (a page, with 200), "foreign" (JSON, but not ours),
+    or "lost" (takes outcomes, then answers 500). A feed that is open stays open.
+    """
 
     def __init__(self) -> None:
         self.fault: str | None = None
@@ -29,6 +37,8 @@ class PlaneDouble:
         self.sockets: set[web.WebSocketResponse] = set()
         self.asked: list[str] = []
         self.keys: set[str] = set()
+        self.headers: dict[str, dict[str, str]] = {}  # of the last request, by what was asked
+        self.extra: list[str] = []  # providers that the route has besides
         self.taken: dict[str, int] = {}
         self.bodies: dict[str, dict[str, Any]] = {}
         self.url = ""
@@ -36,7 +46,8 @@ class PlaneDouble:
     def status(self) -> dict[str, Any]:
         """The body of GET status. The order is that of now, as the real one's."""
         chain = [("soniox", 1, {"model": "s"}), ("deepgram", 2, {"model": "d"})]
-        chain.sort(key=lambda one: self.breakers[one[0]]["state"] != "closed")
+        chain += [(name, place, {}) for place, name in enumerate(self.extra, start=3)]
+        chain.sort(key=lambda one: self._is_out(one[0]))
         order = [
             {"provider": name, "position": position, "settings": settings, "languages": []}
             for name, position, settings in chain
@@ -49,6 +60,9 @@ class PlaneDouble:
             "breakers": list(self.breakers.values()),
             "routes": [route],
         }
+
+    def _is_out(self, provider: str) -> bool:
+        return provider in self.breakers and self.breakers[provider]["state"] != "closed"
 
     async def move(self, provider: str, state: str, *, is_told: bool = True, **values: Any) -> None:
         """Move a breaker, and tell it on the feed unless it gets lost."""
@@ -70,9 +84,11 @@ class PlaneDouble:
     # --- what it serves
 
     async def _feed(self, request: web.Request) -> web.StreamResponse:
-        self.asked.append("feed")
+        self._note("feed", request)
         if not self.has_feed:
             raise web.HTTPNotFound
+        if (answer := await self._stumble(request)) is not None:
+            return answer
         self.keys.add(request.headers["Authorization"])
         socket = web.WebSocketResponse()
         await socket.prepare(request)
@@ -86,25 +102,48 @@ class PlaneDouble:
         return socket
 
     async def _status(self, request: web.Request) -> web.Response:
-        self.asked.append("status")
-        await self._stumble()
-        etag = f'"{self.version}"'
+        self._note("status", request)
+        if (answer := await self._stumble(request)) is not None:
+            return answer
+        etag = f'"{self.version}-{len(self.extra)}"'
         if request.headers.get("If-None-Match") == etag:
             return web.Response(status=304)
         return web.json_response(self.status(), headers={"ETag": etag})
 
     async def _decide(self, request: web.Request) -> web.Response:
-        self.asked.append("decide")
-        await self._stumble()
-        steps = [{"provider": name, "settings": {}} for name in ("soniox", "deepgram")]
+        self._note("decide", request)
+        if (answer := await self._stumble(request)) is not None:
+            return answer
+        asked = await request.json()
+        steps = ["soniox", "deepgram", *self.extra]
+        if asked["route"] != "r":
+            detail = f"There is no route {asked['route']!r}; there are: r."
+            return _problem(404, "not_found", detail)
+        can_use = asked.get("can_use")
+        verdicts = {name: "admitted" if _may(name, can_use) else "not_usable" for name in steps}
+        verdicts["disabled"] = "disabled"
+        usable = [name for name, verdict in verdicts.items() if verdict == "admitted"]
+        if not usable:
+            why = "; ".join(f"{name}: {verdict} (so)" for name, verdict in verdicts.items())
+            text = f"route r has no provider that this call could use: {why}"
+            return _problem(409, "no_usable_provider", text)
+        verdicts |= {name: "not_usable" for name in can_use or () if name not in verdicts}
+        usable.sort(key=self._is_out)
         return web.json_response(
-            {"order": steps, "mode": "primary", "probe": None, "on_mid_call_failure": "swap"}
+            {
+                "order": [{"provider": name, "settings": {}} for name in usable],
+                "mode": "primary" if usable[0] == "soniox" else "fallback",
+                "probe": None,
+                "on_mid_call_failure": "swap",
+                "why": [{"provider": name, "verdict": one} for name, one in verdicts.items()],
+            }
         )
 
     async def _report(self, request: web.Request) -> web.Response:
-        self.asked.append("report")
-        if self.fault != "lost":
-            await self._stumble()
+        self._note("report", request)
+        answer = None if self.fault == "lost" else await self._stumble(request)
+        if answer is not None:
+            return answer
         results = []
         for outcome in (await request.json())["outcomes"]:
             first = outcome["id"] not in self.taken
@@ -116,15 +155,26 @@ class PlaneDouble:
             raise web.HTTPInternalServerError
         return web.json_response({"results": results, "version": self.version})
 
-    async def _stumble(self) -> None:
-        if self.fault == "hang":
+    def _note(self, what: str, request: web.Request) -> None:
+        self.asked.append(what)
+        self.headers[what] = dict(request.headers)
+
+    async def _stumble(self, request: web.Request) -> web.Response | None:
+        """Do what the fault says; return what is then answered, None for the right answer."""
+        fault = self.fault or ""
+        if fault == "hang":
             await asyncio.sleep(60)
-        if self.fault == "slow":
-            await asyncio.sleep(0.2)
-        if self.fault == "500":
-            raise web.HTTPInternalServerError
-        if self.fault == "429":
-            raise web.HTTPTooManyRequests
+        if fault == "reset":
+            assert request.transport
+            request.transport.abort()
+        await asyncio.sleep(SLOW_S.get(fault, 0))
+        if fault.isdigit():
+            return web.Response(status=int(fault), text="no")
+        if fault == "foreign":
+            return web.json_response({"status": "ok"})
+        if fault == "garbage":
+            return web.Response(text="<h1>Welcome</h1>", content_type="text/html")
+        return None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["PlaneDouble"]:
@@ -149,3 +199,15 @@ class PlaneDouble:
             for socket in list(self.sockets):
                 await socket.close()
             await runner.cleanup()
+
+
+def _may(name: str, can_use: list[str] | None) -> bool:
+    return can_use is None or name in can_use
+
+
+def _problem(status: int, code: str, detail: str) -> web.Response:
+    return web.json_response(
+        {"status": status, "code": code, "detail": detail},
+        status=status,
+        content_type="application/problem+json",
+    )

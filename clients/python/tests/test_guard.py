@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from stt_guard import SttGuard
+from stt_guard import Call, SttGuard
 from tests.conftest import eventually
 from tests.control_plane import ControlPlane, free_port
 
@@ -95,12 +95,12 @@ async def test_a_resend_is_counted_once(guard_of, plane: ControlPlane, new_id):
         call_id = new_id()
         call = await guard.call(call_id)
         call.failed("soniox-resend", reason="connection")
-        body = dict(guard.outbox._queue[-1].body)
         assert await eventually(lambda: guard.outbox.waiting == 0)
-        guard.outbox.put(body)
+        again = Call(call_id, call.route, call.host, call._decision, guard.outbox.put)
+        again.failed("soniox-resend", reason="connection")
         assert await eventually(lambda: guard.outbox.waiting == 0)
 
-    assert guard.outbox.counts.duplicate == 1
+    assert guard.stats()["duplicate"] == 1
     assert await eventually(lambda: plane.breaker("soniox-resend")["failures"] == 1)
 
 
@@ -191,9 +191,10 @@ async def test_a_wrong_key_costs_no_call_its_provider(plane: ControlPlane, new_i
     async with SttGuard(plane.url, key="wrong", route="plain", can_use=["a"]) as guard:
         call = await guard.call(new_id())
         call.failed("a")
-        assert await eventually(lambda: guard.outbox.waiting == 0)
+        assert await eventually(lambda: guard.stats()["held"] > 0)
+        stats = guard.stats()
 
-    assert (call.source, guard.outbox.counts.refused) == ("local_chain", 2)
+    assert (call.source, stats["waiting"], stats["refused"]) == ("local_chain", 2, 0)
 
 
 @pytest.mark.parametrize(
@@ -205,8 +206,9 @@ async def test_any_call_id_gets_a_decision_and_an_outcome(guard_of, plane, call_
         call.recovered(call.provider)
         assert await eventually(lambda: guard.outbox.waiting == 0)
 
+    stats = guard.stats()
     assert call.source == "remote"
-    assert (guard.outbox.counts.accepted + guard.outbox.counts.duplicate, guard.outbox.counts.invalid) == (1, 0)  # fmt: skip # noqa: E501
+    assert (stats["accepted"] + stats["duplicate"], stats["invalid"]) == (1, 0)
 
 
 @pytest.mark.parametrize("options", [{"url": "ftp://x"}, {"can_use": []}, {"can_use": "soniox"}])
@@ -216,12 +218,16 @@ def test_what_cannot_be_right_is_refused_at_start_up(options):
         SttGuard(key="k", route="r", **{**fixed, **options})
 
 
-async def test_it_can_be_closed_twice_and_a_call_after_it_still_has_a_provider(guard_of, new_id):
+async def test_it_can_be_closed_twice_and_a_call_after_it_starts_again(guard_of, new_id):
     guard = guard_of("plain")
-    await guard.start()
+    await guard.start(3)
     await guard.aclose()
     await guard.aclose()
     call = await guard.call(new_id())
     call.failed(call.provider)
+    call.end()
+    assert await eventually(lambda: guard.outbox.waiting == 0)
+    await guard.aclose()
 
-    assert call.source in {"last_known", "local_chain"}
+    assert call.source == "pushed"  # what was heard a moment ago holds
+    assert guard.stats()["accepted"] == 3

@@ -1,4 +1,8 @@
-"""Keeps the picture fresh: the WebSocket feed, and polling with an ETag where there is none."""
+"""Keeps the picture fresh: the WebSocket feed, and polling with an ETag where there is none.
+
+A refused handshake alone does not say that there is no feed: a key that is being changed and a
+balancer without servers refuse it too. Only a status that can be had at the same time says so.
+"""
 
 import asyncio
 import json
@@ -7,18 +11,20 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import aiohttp
 
+from stt_guard.environment import FeedMode
 from stt_guard.memory import Memory
+from stt_guard.said import Said, advice
 from stt_guard.state import Picture
 
-FeedMode = Literal["auto", "poll", "off"]
 CONNECT_S: Final = 5.0
 SILENCE_S: Final = 15.0  # three beats; longer than that and the socket is dead
 POLL_S: Final = 2.0
-NO_FEED_S: Final = 60.0  # how long a server that has no feed is only polled
+NO_FEED_FIRST_S: Final = 1.0  # how long a server without a feed is only polled,
+NO_FEED_LAST_S: Final = 60.0  # twice as long each time, up to this
 REFRESH_S: Final = 60.0  # the whole status is asked for this often, whatever changes said
 RESYNC_S: Final = 0.5  # the server holds its status for a moment, and answers 3 a second
 BACKOFF_FIRST_S: Final = 0.2
@@ -30,19 +36,25 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Feed:
-    """Listens from the running loop's own task. `heard_s` is when it last heard (monotonic)."""
+    """Listens in the loop it was made in, and is the one writer of its picture.
+
+    `heard_s` is when it last heard (monotonic).
+    """
 
     base_url: str
     headers: Mapping[str, str]
     session: Callable[[], aiohttp.ClientSession]
     picture: Picture
     memory: Memory
+    said: Said
     mode: FeedMode = "auto"
     clock: Callable[[], float] = time.monotonic
     heard_s: float = float("-inf")
     first: asyncio.Event = field(default_factory=asyncio.Event)  # something is known
     _etag: str = ""
+    _is_refused: bool = False
     _no_feed_until_s: float = float("-inf")
+    _no_feed_s: float = NO_FEED_FIRST_S
     _asked_s: float = float("-inf")
     _whole_s: float = float("-inf")
 
@@ -57,7 +69,8 @@ class Feed:
         while True:
             heard = False
             try:
-                heard = await self._listen() or await self._poll()
+                await self._listen()
+                heard = await self._look()
             except (aiohttp.ClientError, OSError, TimeoutError, ValueError, TypeError, KeyError):
                 log.debug("the control plane is not heard", exc_info=True)
             except Exception:  # a fault of ours must not make the client deaf for ever
@@ -65,10 +78,10 @@ class Feed:
             backoff_s = BACKOFF_FIRST_S if heard else min(backoff_s * 2, BACKOFF_LAST_S)
             await asyncio.sleep((POLL_S if heard else backoff_s) * random.uniform(0.8, 1.2))
 
-    async def _listen(self) -> bool:
-        """Follow the feed until it ends; False when there is none."""
+    async def _listen(self) -> None:
+        """Follow the feed until it ends, or return at once where there is none."""
         if self.mode == "poll" or self.clock() < self._no_feed_until_s:
-            return False
+            return
         url = self.base_url.replace("http", "ws", 1) + "/ws/v1/status"
         try:
             async with asyncio.timeout(CONNECT_S):
@@ -76,14 +89,24 @@ class Feed:
                     url, headers=self.headers, max_msg_size=MESSAGE_MAX
                 )
         except aiohttp.WSServerHandshakeError as error:
-            self._no_feed_until_s = self.clock() + NO_FEED_S
-            log.info("no feed (%s): polling every %g s", error.status, POLL_S)
-            return False
+            log.debug("the feed is refused with %s", error.status)
+            self._is_refused = True
+            return
+        self._no_feed_s = NO_FEED_FIRST_S
         try:
             await self._follow(socket)
         finally:
             await socket.close()
-        return False  # then look at once, and listen again soon
+
+    async def _look(self) -> bool:
+        """Ask once; where that works and the feed was refused, leave the feed alone for a while."""
+        is_refused, self._is_refused = self._is_refused, False
+        heard = await self._poll()
+        if heard and is_refused:
+            self._no_feed_until_s = self.clock() + self._no_feed_s
+            log.info("no feed: polling every %g s for %g s", POLL_S, self._no_feed_s)
+            self._no_feed_s = min(self._no_feed_s * 2, NO_FEED_LAST_S)
+        return heard
 
     async def _follow(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         while True:
@@ -127,7 +150,8 @@ class Feed:
                 self._heard()
                 return True
             if response.status != 200:
-                log.info("the status cannot be had: %s", response.status)
+                status = response.status
+                self.said.warn("the status cannot be had: %d%s", status, advice(status))
                 return False
             self._replace(await response.json())
             self._etag = response.headers.get("ETag", "")
