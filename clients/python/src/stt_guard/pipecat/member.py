@@ -172,9 +172,16 @@ class Member(Leg):
             self._refused(self, error)
 
     def _begin(self) -> None:
-        assert self._real_connect
         self.is_wanted, self._is_down, self.error = True, False, None
-        self._attempt = asyncio.ensure_future(self._real_connect())
+        self._attempt = asyncio.ensure_future(self._open())
+
+    async def _open(self) -> None:
+        """Connect. Deepgram's service before Pipecat 1.7 only begins to, and says when it has."""
+        assert self._real_connect
+        await self._real_connect()
+        ready = getattr(self.service, "_connection_ready", None)
+        if isinstance(ready, asyncio.Event):
+            await ready.wait()
 
     async def _answer(self, limit_s: float) -> Seen | None:
         """Wait for the attempt under way: until it is done, the first error, or the limit."""
