@@ -58,6 +58,17 @@ def test_silence_has_audio_and_nothing_has_none():
     assert silent.length_s == 3.0
 
 
+def test_jitter_makes_audio_late_and_does_not_mix_it_up():
+    parts = (quiet(1.0), say(2.0), quiet(1.0))
+    steady, jittery = Script(*parts).cues, Script(*parts, jitter_s=0.4).cues
+    late = [cue for cue in jittery if cue.audio]
+    by_s = [b.at_s - a.at_s for a, b in zip((c for c in steady if c.audio), late, strict=True)]
+
+    assert [cue.audio for cue in late] == [cue.audio for cue in steady if cue.audio]
+    assert 0.0 <= min(by_s) < max(by_s) < 0.81
+    assert sorted(cue.at_s for cue in jittery) == [cue.at_s for cue in jittery]
+
+
 def test_a_caller_is_the_same_for_a_seed_and_stops_in_time_to_be_heard():
     for seed in ("a", "b", "c"):
         script = caller(seed, 20.0)

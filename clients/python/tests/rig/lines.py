@@ -26,8 +26,16 @@ class Line(ABC):
         """Begin the call; it need not be ready when this returns."""
 
     @abstractmethod
+    async def ready(self) -> None:
+        """Return when it listens, or when it has not begun to for too long."""
+
+    @abstractmethod
     async def take(self, cue: Cue) -> None:
         """Take what the caller does."""
+
+    @abstractmethod
+    async def mute(self, is_muted: bool) -> None:
+        """Stop listening to the caller, or listen again."""
 
     @abstractmethod
     async def hang_up(self) -> None:

@@ -126,6 +126,9 @@ class LiveKitLine(Line):
         self.session.input.audio = self._microphone
         await self.session.start(Agent(instructions=""))
 
+    async def ready(self) -> None:
+        """Return: a session listens once it is started."""
+
     def _stt(self, http: aiohttp.ClientSession) -> Any:
         if self._arm == "ours":
             factories = {
@@ -150,6 +153,11 @@ class LiveKitLine(Line):
         if cue.audio:
             samples = len(cue.audio) // 2
             self._microphone.frames.put_nowait(rtc.AudioFrame(cue.audio, RATE, 1, samples))
+
+    async def mute(self, is_muted: bool) -> None:
+        """Switch the session's audio input off, or on."""
+        if self.session:
+            self.session.input.set_audio_enabled(not is_muted)
 
     async def hang_up(self) -> None:
         """Close the session."""

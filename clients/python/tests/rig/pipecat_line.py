@@ -1,9 +1,14 @@
 """A Pipecat call for the rig: one service alone, Pipecat's own failover, or the client's."""
 
+import asyncio
+import contextlib
+from typing import Final
+
 from pipecat.audio.vad.silero import SileroVADAnalyzer
 from pipecat.frames.frames import (
     Frame,
     InputAudioRawFrame,
+    STTMuteFrame,
     VADUserStartedSpeakingFrame,
     VADUserStoppedSpeakingFrame,
 )
@@ -17,6 +22,8 @@ from tests.fakes.coded import RATE
 from tests.headless import Pipe, factory_of
 from tests.rig.lines import Arm, Chain, Line, needs_call
 from tests.rig.script import VAD_S, Cue
+
+READY_S: Final = 5.0
 
 
 def stt_of(arm: Arm, chain: Chain, call: Call | None) -> FrameProcessor:
@@ -45,6 +52,12 @@ class PipecatLine(Line):
         self.finals = self.pipe.sink.finals
         self.pipe.on_end(self._ended)
 
+    async def ready(self) -> None:
+        """Wait for the StartFrame to be through."""
+        if self.pipe:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.pipe.started.wait(), READY_S)
+
     def _ended(self, at_s: float) -> None:
         self.ended_s = at_s
 
@@ -52,6 +65,15 @@ class PipecatLine(Line):
         """Queue it as a frame."""
         if self.pipe and self.pipe.started.is_set():
             await self.pipe.queue(frame_of(cue))
+
+    async def mute(self, is_muted: bool) -> None:
+        """Queue an STTMuteFrame."""
+        await self.put(STTMuteFrame(mute=is_muted))
+
+    async def put(self, frame: Frame) -> None:
+        """Queue any frame."""
+        if self.pipe:
+            await self.pipe.queue(frame)
 
     async def hang_up(self) -> None:
         """Queue an EndFrame."""

@@ -139,9 +139,10 @@ async def run_scenario(scenario: Scenario, arm: Arm) -> Result:
         for step in scenario.before:
             await done(step, scene)
         scene.open(arm)
-        began_s = time.monotonic()
-        await scene.line.begin()
         try:
+            await scene.line.begin()
+            await scene.line.ready()
+            began_s = time.monotonic()
             async with asyncio.TaskGroup() as group:
                 group.create_task(play(scenario.script, scene.line, began_s))
                 group.create_task(scene.do(began_s))

@@ -77,10 +77,10 @@ class Cue:
 
 
 class Script:
-    """Parts in a row."""
+    """Parts in a row. With `jitter_s` the audio is late, by another time for each chunk."""
 
-    def __init__(self, *parts: Part) -> None:
-        self.parts = parts
+    def __init__(self, *parts: Part, jitter_s: float = 0.0) -> None:
+        self.parts, self.jitter_s = parts, jitter_s
         self.length_s = sum(part.seconds for part in parts)
 
     @cached_property
@@ -111,6 +111,13 @@ class Script:
             at_s += part.seconds
 
     def _audio(self) -> Iterator[Cue]:
+        """Return the chunks when they arrive, none before another."""
+        chance, last_s = random.Random(0), 0.0
+        for cue in self._chunks():
+            last_s = max(last_s, cue.at_s + chance.uniform(0.0, self.jitter_s))
+            yield Cue(last_s, cue.audio)
+
+    def _chunks(self) -> Iterator[Cue]:
         """Cut the audio into chunks; each is there when it was spoken to its end."""
         size = round(RATE * CHUNK_S) * 2
         said = iter(self.utterances)
