@@ -2,7 +2,9 @@
 
 import asyncio
 import gc
+import itertools
 import os
+import random
 import sys
 import threading
 from collections.abc import Coroutine
@@ -12,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from stt_guard import SttGuard
+from stt_guard import SttGuard, outcomes, waiting
 from tests.conftest import eventually
 from tests.plane_double import PlaneDouble
 
@@ -293,6 +295,48 @@ async def test_jobs_one_after_the_other_say_a_fault_once(caplog):
 
     said = [one.getMessage() for one in caplog.records if "STT_GUARD_KEY" in one.getMessage()]
     assert len(said) == len({text.split()[0] for text in said}) == 2  # decisions, and outcomes
+
+
+async def test_jobs_that_come_and_go_through_faults_lose_nothing(monkeypatch):
+    monkeypatch.setattr(outcomes, "BACKOFF_LAST_S", 0.2)
+    monkeypatch.setattr(outcomes, "POST_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(waiting, "QUEUE_MAX", 100_000)  # what is shed is another test's
+    double, numbers, stop = PlaneDouble(), itertools.count(), threading.Event()
+    seen: set[str] = set()
+
+    async def job(guard: SttGuard, number: int) -> None:
+        chance, calls = random.Random(number), []
+        for each in range(3):
+            calls.append(await guard.call(f"c{number}-{each}"))
+            calls[-1].failed(calls[-1].provider)
+            seen.add(f"c{number}-{each}:{calls[-1].provider}:mid_call_failure")
+            await asyncio.sleep(chance.random() * 0.05)
+        for call in calls[: chance.randint(0, 3)]:
+            call.end()
+        if chance.random() < 0.6:  # the others end without a close
+            await guard.aclose(0.1)
+
+    def thread(guard: SttGuard) -> None:
+        while not stop.is_set():
+            asyncio.run(job(guard, next(numbers)))
+
+    async with double.running():
+        guard = guard_at(double.url)
+        threads = [asyncio.create_task(asyncio.to_thread(thread, guard)) for _ in range(4)]
+        for fault in ("401", None, "reset", "lost", None, "500", "hang", "404", None):
+            double.fault = fault
+            await asyncio.sleep(0.3)
+        stop.set()
+        await asyncio.gather(*threads)
+        await guard.start()
+        assert await eventually(lambda: not guard.stats()["waiting"] + guard.stats()["unsent"])
+        await guard.aclose()
+        stats = guard.stats()
+
+    assert len(seen) > 50
+    assert seen <= set(double.taken)
+    assert stats["accepted"] + stats["duplicate"] == stats["queued"]
+    assert guard._links.alive == {}
 
 
 async def test_two_hundred_calls_leave_no_task_no_socket_and_no_link():
