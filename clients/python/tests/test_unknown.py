@@ -174,6 +174,16 @@ async def test_a_question_that_nobody_answered_is_asked_again_after_a_while(monk
     assert {call.source for call in calls} == {"pushed"}
 
 
+def test_an_answer_from_before_the_picture_accuses_nobody(caplog):
+    one, picture = Unknown(), Picture()
+    picture.replace(PlaneDouble().status(), 0.0)
+    one.answered("r", ("soniox",), Answer(strangers=("soniox",)), picture)
+    one.answered("r", ("soniox",), Answer(is_route_known=False), picture)
+
+    assert one.report(None) == NOBODY
+    assert not errors(caplog)
+
+
 def test_what_is_remembered_and_shown_is_bounded(caplog):
     names = tuple(f"n{number}" for number in range(3_000))
     one, picture = Unknown(), Picture()
