@@ -19,7 +19,8 @@ In the order in which a call meets them:
     classify     what an error means
     outcomes     sends what was seen
     waiting      what was seen and is not sent yet
-    stall        speech that nobody transcribes
+    failover     what a call does when its provider fails, the same for every framework
+    building     a provider's service, whatever operators have set for it
     pipecat      the adapter for Pipecat (extra `pipecat`)
     livekit      the adapter for LiveKit Agents (extra `livekit`)
 """

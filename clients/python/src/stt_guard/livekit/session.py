@@ -10,7 +10,7 @@ from livekit.agents.vad import VAD
 
 from stt_guard.call import Call
 from stt_guard.failover import Limits
-from stt_guard.guard import SttGuard
+from stt_guard.guard import SttGuard, default_guard
 from stt_guard.livekit.adapter import FailoverAdapter, failover_stt
 
 
@@ -32,8 +32,6 @@ async def guarded_session(
     process's own, from the environment. `call_id`: left out, the job's. Waits 300 ms at most.
     Raises RuntimeError when no provider can be built.
     """
-    from stt_guard.guard import default_guard
-
     guard = guard or default_guard()
     job = get_job_context(required=False)
     call_id = call_id or (job.job.id if job else uuid.uuid4().hex)

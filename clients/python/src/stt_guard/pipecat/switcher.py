@@ -35,7 +35,7 @@ from pipecat.processors.frame_processor import (
 from stt_guard.building import build_all
 from stt_guard.call import Call
 from stt_guard.failover import Failover, Limits
-from stt_guard.guard import SttGuard
+from stt_guard.guard import SttGuard, default_guard
 from stt_guard.pipecat.gathering import Gathering
 from stt_guard.pipecat.making import make
 from stt_guard.pipecat.member import Member
@@ -120,8 +120,6 @@ class FailoverSTT(ServiceSwitcher[ByDecision]):
     async def setup(self, setup: FrameProcessorSetup) -> None:
         """Decide, where that is not done yet, and set up the services."""
         if self.call is None:
-            from stt_guard.guard import default_guard
-
             guard = self._guard or default_guard()
             call_id = self._call_id or uuid.uuid4().hex
             self.call = await guard.call(
