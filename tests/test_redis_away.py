@@ -75,6 +75,15 @@ class Server:
     def redis_pid(self) -> int:
         return int(self.redis.info("server")["process_id"])
 
+    def has_a_past(self) -> bool:
+        """Whether an outage of soniox is stored."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        headers = {"Authorization": f"Bearer {self.key}"}
+        connection.request("GET", "/api/v1/status", headers=headers)
+        body = json.loads(connection.getresponse().read())
+        connection.close()
+        return any(row["incident"] for row in body["breakers"])
+
     def is_whole(self) -> bool:
         """Whether decisions come from the shared state."""
         status, answer, _ = self.decide("look")
@@ -82,11 +91,19 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def running_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Run the product for all of these tests."""
     var_dir = tmp_path_factory.mktemp("var")
     with running(var_dir, port := free_port()):
         made = manage("api_key", "tests", "--role", "agent", environment=clean_environment(var_dir))
         yield Server(port, made.stdout.strip(), var_dir)
+
+
+@pytest.fixture
+def server(running_server: Server) -> Server:
+    """Give the product, reached anew: what was open for long without a word, it has closed."""
+    running_server.connections = threading.local()
+    return running_server
 
 
 @dataclass
@@ -200,6 +217,9 @@ def test_an_open_breaker_holds_while_redis_is_away(server: Server) -> None:
 
 def test_an_empty_redis_starts_closed_and_says_so(server: Server) -> None:
     assert eventually(server.is_whole, within_s=20)
+    for call in ("past-1", "past-2"):
+        server.fail(call)
+    assert eventually(server.has_a_past, within_s=20)  # without one, nothing is lost
     server.redis.flushall()
     assert server.decide("after")[1]["provider"] == "soniox"
 
