@@ -47,6 +47,7 @@ def test_the_table_has_a_row_for_each_cell_and_one_of_all():
     ) in printed
     assert "| **all** |  | **10.00 s** | **7.50 s** | **1.00 s** | **0.50 / 1.50** |" in printed
     assert "More than 2 s of dead air: 2 / 2 / 0 of 2 calls" in printed
+    assert "Words lost: 50 / 25 / 5, heard twice: 0 / 0 / 0, of 100" in printed
 
 
 @pytest.mark.parametrize("asked", [["--faults", "flood"], ["--arms", "theirs"]])

@@ -22,7 +22,7 @@ from loguru import logger
 from stt_guard import Call, SttGuard
 from tests.control_plane import ControlPlane
 from tests.readme import OWN, ROOT, table, write_between
-from tests.rig.account import ALLOWED_S
+from tests.rig.account import ALLOWED_S, Account
 from tests.rig.lines import Arm
 from tests.rig.load import Lateness, measured
 from tests.rig.outages import AFTER_S, FAULTS, NEW_S, Cell, Decide, Seen, run_cell
@@ -173,9 +173,13 @@ def row(title: str, primary: str, arms: list[Arm], of: Callable[[Arm], list[Seen
 
 def footnote(asked: argparse.Namespace, everything: Callable[[Arm], list[Seen]]) -> str:
     """Say how it was measured."""
-    much = " / ".join(
-        str(sum(one.account.dead_air_s > MUCH_S for one in everything(arm))) for arm in asked.arms
-    )
+
+    def sums(what: Callable[[Account], int]) -> str:
+        return " / ".join(
+            str(sum(what(one.account) for one in everything(arm))) for arm in asked.arms
+        )
+
+    first = everything(asked.arms[0])
     package = PACKAGES[asked.framework]
     return (
         f"Seconds of dead air a call, {package} {version(package)}: time in which a finished "
@@ -183,7 +187,9 @@ def footnote(asked: argparse.Namespace, everything: Callable[[Arm], list[Seen]])
         f"{asked.calls} calls a cell, half of them in progress at the outage, half begun within "
         f"{NEW_S:.0f} s after it, each with {AFTER_S:.0f} s or more of call left. The same callers "
         f"in each arm (speech and pauses of 0.6 to 2 s). More than {MUCH_S:.0f} s of dead air: "
-        f"{much} of {len(everything(asked.arms[0]))} calls. `bin/dead-air` measures it."
+        f"{sums(lambda one: one.dead_air_s > MUCH_S)} of {len(first)} calls. Words lost: "
+        f"{sums(lambda one: one.words_lost)}, heard twice: {sums(lambda one: one.words_doubled)}, "
+        f"of {sum(one.account.words for one in first)}. `bin/dead-air` measures it."
     )
 
 
