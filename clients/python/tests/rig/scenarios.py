@@ -80,8 +80,10 @@ def two_outages(primary: str, framework: Framework) -> Iterator[Scenario]:
     script = Script(quiet(1.0), *turns(12), quiet(1.0))
     first = ((5.0, is_out("primary")), (7.0, is_well("primary")))
     for name, steps in SECOND.items():
+        # A service alone that comes back after 2 s never meets the stall: who moves may.
+        against = ("framework",) if "stall" in name else EITHER
         yield Scenario(f"2 s of 503, and 8 s later {name} of the other", primary, script,
-                       (*first, *steps), framework=framework, against=EITHER)  # fmt: skip
+                       (*first, *steps), framework=framework, against=against)  # fmt: skip
 
 
 def slow(primary: str, framework: Framework) -> Iterator[Scenario]:

@@ -16,11 +16,10 @@ from stt_guard.call import Call
 from stt_guard.failover.legs import Host, Leg
 from stt_guard.failover.limits import Limits
 from stt_guard.failover.opinions import Opinions
+from stt_guard.failover.search import Search
 from stt_guard.failover.stage import Stage
 from stt_guard.words import INIT_FAILURE, MID_CALL_FAILURE, Kind, Seen
 
-RETRY_FIRST_S: Final = 0.25
-RETRY_LAST_S: Final = 4.0
 SETTLED_S: Final = 5.0  # up for as long, a provider was there, whether or not anybody spoke
 log = logging.getLogger(__name__)
 
@@ -251,17 +250,19 @@ class Failover:
 
     async def _move(self, reason: str) -> None:
         """Find somebody who listens, however often it takes; end the call only when it may."""
+        search = Search(self._stage)
         try:
             await self._host.ready()
             await self._opinions.stop()
             while not self._is_given_up:
-                leg = self._stage.best(self._stage.legs)
-                if leg is None or leg.tries:
-                    await self._before_another_round(leg)
-                if leg is not None and not self._is_given_up and await self._try(leg, reason):
+                leg = await search.step(is_late=self._lost_for_s > self.limits.on_last_s)
+                if leg is not None and await self._join(leg, reason):
                     return
+                if search.has_tried_all:
+                    self._tell_last()
             await self._end()
         finally:
+            search.close()
             if self._moving is asyncio.current_task():
                 self._moving = None
             self._opinions.look()
@@ -275,29 +276,24 @@ class Failover:
         """
         if len(self._stage.legs) < 2 or self.call.mode == "last_resort" or self._lost_s is None:
             return False
-        lost_for_s = self._stage.now() - self._lost_s
-        return self._is_last_told and lost_for_s >= self.limits.on_last_s
+        return self._is_last_told and self._lost_for_s >= self.limits.on_last_s
 
-    async def _before_another_round(self, leg: Leg | None) -> None:
-        """Everybody was tried: say so once, and wait longer each time."""
+    @property
+    def _lost_for_s(self) -> float:
+        return 0.0 if self._lost_s is None else self._stage.now() - self._lost_s
+
+    def _tell_last(self) -> None:
+        """Everybody was tried: say so once."""
         if not self._is_last_told:
             self._is_last_told = True
             log.error("nobody listens in call %s; all are tried again", self.call.id)
             self._host.tell("on_last", self.call)
-        doublings = min(leg.tries - 1, 10) if leg else 10
-        await asyncio.sleep(min(RETRY_FIRST_S * 2.0**doublings, RETRY_LAST_S))
 
-    async def _try(self, leg: Leg, reason: str) -> bool:
-        """Connect it and put it in the place of the one that failed; whether that was done."""
+    async def _join(self, leg: Leg, reason: str) -> bool:
+        """Put a connected leg in the place of the one that failed; whether that was done."""
         stage = self._stage
-        is_first = leg.tries == 0
-        leg.tries += 1
         stage.join(leg)
         try:
-            error = await leg.connect(self.limits.connect_s * (1 if is_first else 2))
-            if error:
-                stage.report(leg, error, MID_CALL_FAILURE if leg.was_up else INIT_FAILURE)
-                return False
             await stage.say_rest(leg)
             if stage.error or self.is_closing:
                 return False

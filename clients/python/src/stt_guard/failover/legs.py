@@ -51,10 +51,7 @@ class Leg(ABC):
 
     @abstractmethod
     async def connect(self, limit_s: float) -> Seen | None:
-        """Connect anew. None when connected, else why not.
-
-        An attempt that is slow may go on inside, and is what the next call waits for.
-        """
+        """Connect anew. None when connected, else why not; a timeout ends the attempt."""
 
     @abstractmethod
     async def heal(self, limit_s: float) -> Seen | None:

@@ -12,7 +12,7 @@ class Limits:
     """
 
     # A connection
-    connect_s: float = 3.0  # for the first try; later ones get twice as long
+    connect_s: float = 3.0  # then the next one is tried beside it; three times as long at most
     grace_s: float = 1.0  # for a drop to heal
     disconnect_s: float = 2.0  # for a provider that is left to close
 

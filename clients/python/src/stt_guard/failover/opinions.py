@@ -10,11 +10,14 @@ report, no swap, no end.
 import asyncio
 import logging
 from dataclasses import dataclass
+from typing import Final
 
 from stt_guard.failover.legs import Leg
 from stt_guard.failover.stage import Stage
 from stt_guard.words import INIT_FAILURE, STALL, Seen
 
+# Interim words that are no chance: one may be a guess at a noise.
+WORDS_MIN: Final = 2
 log = logging.getLogger(__name__)
 
 
@@ -51,7 +54,7 @@ class Opinions:
 
     def answered(self) -> None:
         """The active leg wrote something new."""
-        self._is_answered = self._watch.owed_since_s is None
+        self._is_answered = True
         self._stage.stir()
         self.look()
 
@@ -101,21 +104,41 @@ class Opinions:
         self.look()
 
     async def _finds_words(self, leg: Leg) -> bool:
-        """Say to it what is kept and what comes; whether it finds words and the active does not."""
-        stage = self._stage
-        believe_s = self._watch.believe_s() or stage.now()
+        """Say to it what has no transcript; whether it finds words there and the active does not.
+
+        Only that, and nothing that is said since: words that both hear now prove nothing.
+        """
+        stage, watch = self._stage, self._watch
+        is_speech_over = watch.owed_since_s is not None
+        shown = watch.shown_words
+        believe_s = watch.believe_s() or stage.now()
         give_up_s = max(stage.now(), believe_s) + self._limits.confirm_s
-        number = -1
-        while True:
-            number = await stage.say_rest(leg, number)
+        goes_on_from = stage.tail.last_beginning if watch.is_speaking and is_speech_over else None
+        number = await stage.say_rest(leg, before=goes_on_from)
+        while not (self._is_answered or stage.error or watch.is_muted or stage.is_closing):
             now_s = stage.now()
-            if self._is_answered or stage.error or self._watch.is_muted or stage.is_closing:
-                return False
-            if stage.has_words and now_s >= believe_s:
-                return True
+            found = self._has_found(is_speech_over=is_speech_over, shown=shown)
+            if found and now_s >= believe_s:
+                await stage.say_rest(leg, number)
+                return not (self._is_answered or stage.error)
             if now_s >= give_up_s:
                 return False
-            await stage.news_within((believe_s if stage.has_words else give_up_s) - now_s)
+            await stage.news_within((believe_s if found else give_up_s) - now_s)
+        return False
+
+    def _has_found(self, *, is_speech_over: bool, shown: int) -> bool:
+        """Whether it found more than the active leg has: finals where only interim text is shown.
+
+        While the caller speaks on, a word or two may be the next that the active leg writes.
+        """
+        finals, all_words = self._stage.final_words, self._words
+        if not is_speech_over:
+            return all_words >= shown + WORDS_MIN
+        return finals > 0 or (not shown and all_words >= WORDS_MIN)
+
+    @property
+    def _words(self) -> int:
+        return self._stage.final_words + self._stage.interim_words
 
     async def _swap(self, leg: Leg) -> None:
         stage = self._stage

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any
 
 from stt_guard.call import Call
 from stt_guard.failover.legs import Host, Leg, Swap
@@ -12,8 +12,6 @@ from stt_guard.failover.stall import StallWatch
 from stt_guard.failover.tail import Tail
 from stt_guard.words import LASTING, STALL, Kind, Seen
 
-# Words that a joining leg must find while an utterance goes on, before it has a final.
-WORDS_MIN: Final = 2
 log = logging.getLogger(__name__)
 
 
@@ -30,7 +28,7 @@ class Stage:
         self.is_closing = False
         self.joining: Leg | None = None
         self.error: Seen | None = None  # the joining leg's
-        self.has_words = False  # the joining leg found some
+        self.final_words = self.interim_words = 0  # that the joining leg found
         self._withheld: list[Any] = []  # the finals of the joining leg
         self._news = asyncio.Event()
         call.use(self.active.provider)
@@ -72,8 +70,8 @@ class Stage:
 
     def join(self, leg: Leg) -> None:
         """Let a leg get ready. Its texts are withheld until it takes over."""
-        self.joining, self.error, self.has_words = leg, None, False
-        self._withheld = []
+        self.joining, self.error, self._withheld = leg, None, []
+        self.final_words = self.interim_words = 0
 
     def part(self, leg: Leg) -> None:
         """It does not join after all."""
@@ -82,11 +80,12 @@ class Stage:
 
     def joining_wrote(self, text: str, item: Any, *, is_final: bool) -> None:
         """Take a text of the joining leg."""
-        if not text.strip():
-            return
-        if is_final:
+        words = len(text.split())
+        if words and is_final:
             self._withheld.append(item)
-        self.has_words |= is_final or len(text.split()) >= WORDS_MIN
+            self.final_words, self.interim_words = self.final_words + words, 0
+        elif words:
+            self.interim_words = words
         self.stir()
 
     def joining_failed(self, seen: Seen) -> None:
@@ -94,9 +93,12 @@ class Stage:
         self.error = seen
         self.stir()
 
-    async def say_rest(self, leg: Leg, number: int = -1) -> int:
-        """Say to it what is kept after `number`, until nothing newer is left; return the last."""
-        for kept in self.tail.after(number):
+    async def say_rest(self, leg: Leg, number: int = -1, before: int | None = None) -> int:
+        """Say to it what is kept after `number`, until nothing newer is left; return the last.
+
+        `before`: and nothing from that piece on.
+        """
+        for kept in self.tail.after(number, before):
             if self.error and leg is self.joining:
                 break
             number = kept.number

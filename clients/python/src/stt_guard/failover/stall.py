@@ -75,6 +75,11 @@ class StallWatch:
         """Since when an answer to finished speech is due; None when there is nothing to answer."""
         return self._owed_s
 
+    @property
+    def shown_words(self) -> int:
+        """How many words of an interim text are not final yet."""
+        return len(self._text.split())
+
     def started(self, now_s: float) -> None:
         """The caller began to speak."""
         self._began_s, self._is_owed_final = now_s, False

@@ -41,8 +41,15 @@ class Tail:
         if is_speaking and beginnings:
             self._kept.append(beginnings[-1])
 
-    def after(self, number: int) -> Iterator[Kept]:
-        """Yield what is newer than `number`, also what is added meanwhile."""
+    @property
+    def last_beginning(self) -> int | None:
+        """The number of the piece where speech began last; None when it is not kept."""
+        return next((one.number for one in reversed(self._kept) if one.is_beginning), None)
+
+    def after(self, number: int, before: int | None = None) -> Iterator[Kept]:
+        """Yield what is newer than `number`, also what is added meanwhile, but for `before` on."""
         while found := next((one for one in self._kept if one.number > number), None):
+            if before is not None and found.number >= before:
+                return
             yield found
             number = found.number

@@ -140,11 +140,17 @@ class FailoverAdapter(FallbackAdapter):
                 rules.hears(FLUSH, 0.0)
             else:
                 rules.hears(piece, item.duration)
-            if not rules.is_held:
-                cast(Child, rules.active).push(piece)
+            self._pass_on(piece)
         active = cast(Child, rules.active)
         active.push(None)
         await active.finished()
+
+    def _pass_on(self, piece: Any) -> None:
+        active = cast(Child, self.rules.active)
+        if not self.rules.is_held and active.lost_silently():
+            self.rules.dropped(active, Seen("connection"))
+        if not self.rules.is_held:
+            active.push(piece)
 
     def _open(self, stt: STT, options: APIConnectOptions) -> Any:
         assert self._stream, "a leg is opened for a stream"

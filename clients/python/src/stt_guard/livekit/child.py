@@ -16,6 +16,7 @@ from stt_guard.words import Seen
 
 LOOK_EVERY_S: Final = 0.01
 FLUSH: Final = object()  # stands in the tail where the session asked for the end of a segment
+BEGINNING: Final = object()  # and here where speech began
 log = logging.getLogger(__name__)
 
 
@@ -41,6 +42,7 @@ class Child(Leg):
         self._limits, self._open = limits, open_stream
         self._on_event, self._on_broken = on_event, on_broken
         self._stream: Any = None
+        self._socket: Any = None
         self._reader: asyncio.Task[None] | None = None
         self._is_up = False
         self._seen: Seen | None = None
@@ -49,7 +51,7 @@ class Child(Leg):
     async def connect(self, limit_s: float) -> Seen | None:
         """Open a stream anew, and wait until it takes what it is given."""
         await self.let_go()
-        self._seen, self._is_up = None, False
+        self._seen, self._is_up, self._socket = None, False, None
         try:
             options = APIConnectOptions(max_retry=0, timeout=limit_s)
             stream = self._stream = self._open(self.stt, options)
@@ -72,9 +74,10 @@ class Child(Leg):
         if channel is None or not hasattr(channel, "empty"):
             return True
         stream.flush()
-        deadline_s = self.now() + limit_s
         assert self._reader
-        while not channel.empty() and not self._reader.done() and self.now() < deadline_s:
+        for _ in range(round(limit_s / LOOK_EVERY_S)):  # not by the clock: see `wait_fairly`
+            if channel.empty() or self._reader.done():
+                break
             await asyncio.sleep(LOOK_EVERY_S)
         return bool(channel.empty()) and not self._reader.done()
 
@@ -88,15 +91,24 @@ class Child(Leg):
 
     def push(self, item: Any) -> None:
         """Give it audio, the end of a segment, or None: nothing more comes."""
+        if self._stream is None or item is BEGINNING:
+            return
         with contextlib.suppress(RuntimeError):  # it has just ended, which its reader tells
-            if self._stream is None:
-                return
             if isinstance(item, rtc.AudioFrame):
                 self._stream.push_frame(item)
             elif item is FLUSH:
                 self._stream.flush()
             else:
                 self._stream.end_input()
+
+    def lost_silently(self) -> bool:
+        """Whether the plugin has connected anew by itself, and has not said so; true once.
+
+        Soniox's does: what was under way is lost then, unless it is said again.
+        """
+        socket = getattr(self._stream, "_ws", None)
+        known, self._socket = self._socket, socket
+        return known is not None and socket is not known
 
     async def finished(self) -> None:
         """Wait until the stream has said everything."""

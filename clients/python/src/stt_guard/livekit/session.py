@@ -12,6 +12,7 @@ from stt_guard.call import Call
 from stt_guard.failover import Limits
 from stt_guard.guard import SttGuard, default_guard
 from stt_guard.livekit.adapter import FailoverAdapter, failover_stt
+from stt_guard.livekit.child import BEGINNING
 
 
 async def guarded_session(
@@ -52,7 +53,7 @@ def watch(session: AgentSession[Any], call: Call, adapter: FailoverAdapter) -> N
     def on_user(event: Any) -> None:
         now_s = asyncio.get_running_loop().time()
         if event.new_state == "speaking":
-            adapter.rules.speech_began(now_s)
+            adapter.rules.speech_began(now_s, BEGINNING)
         elif event.old_state == "speaking":
             adapter.rules.speech_ended(now_s)
 

@@ -25,22 +25,21 @@ class Gathering:
         self._until_s: float | None = None
         self._timer: asyncio.TimerHandle | None = None
 
+    @property
+    def is_on(self) -> bool:
+        """Whether pieces are gathered."""
+        return self._until_s is not None
+
     def begin(self, pieces: Sequence[TranscriptionFrame]) -> None:
         """Gather from now; `pieces` came already."""
         self._pieces.extend(pieces)
         self._until_s = asyncio.get_running_loop().time() + LONGEST_S
         self._wait(QUIET_S if self._pieces else LONGEST_S)
 
-    def takes(self, frame: TranscriptionFrame) -> bool:
-        """Take a piece; False when nothing is gathered."""
-        if self._until_s is None:
-            return False
-        self._pieces.append(frame)
-        if getattr(frame, "finalized", False):
-            self.finish()
-        else:
-            self._wait(QUIET_S)
-        return True
+    def add(self, piece: TranscriptionFrame) -> None:
+        """Take another piece."""
+        self._pieces.append(piece)
+        self._wait(QUIET_S)
 
     def finish(self) -> None:
         """That was all."""

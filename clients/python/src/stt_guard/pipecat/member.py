@@ -16,7 +16,7 @@ from pipecat.processors.frame_processor import FrameDirection
 from pipecat.services.stt_service import STTService
 
 from stt_guard.classify import classify
-from stt_guard.failover import Leg, Limits
+from stt_guard.failover import Leg, Limits, wait_fairly
 from stt_guard.words import Seen
 
 log = logging.getLogger(__name__)
@@ -98,15 +98,13 @@ class Member(Leg):
     # --- as a leg
 
     async def connect(self, limit_s: float) -> Seen | None:
-        """Connect anew, or go on waiting for an attempt that was slow."""
+        """Connect anew."""
         if not self.has_link:
             return None
-        is_slow = self._attempt is not None and not self._attempt.done() and self.error is None
-        if not is_slow:
-            if self.is_wanted:
-                await self.let_go()
-            await self._make_usable()
-            self._begin()
+        if self.is_wanted:
+            await self.let_go()
+        await self._make_usable()
+        self._begin()
         return await self._answer(limit_s)
 
     async def heal(self, limit_s: float) -> Seen | None:
@@ -115,7 +113,7 @@ class Member(Leg):
             self._errored.clear()
             waits = [asyncio.ensure_future(one.wait()) for one in (self._up, self._errored)]
             try:
-                await asyncio.wait(waits, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+                await wait_fairly(waits, limit_s)
             finally:
                 for wait in waits:
                     wait.cancel()
@@ -190,9 +188,7 @@ class Member(Leg):
         self._errored.clear()
         errored = asyncio.ensure_future(self._errored.wait())
         try:
-            await asyncio.wait(
-                {attempt, errored}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED
-            )
+            await wait_fairly((attempt, errored), limit_s)
         finally:
             errored.cancel()
             self._is_connecting = False

@@ -228,7 +228,11 @@ class FailoverSTT(ServiceSwitcher[ByDecision]):
         is_final = isinstance(frame, TranscriptionFrame)
         member = self._by_service[service]
         passes = self._of_call.wrote(member, frame.text, is_final=is_final, item=frame)
-        if not passes or (is_final and self._gathering.takes(frame)):
+        if passes and self._gathering.is_on:  # interim text would begin a turn before its time
+            passes = False
+            if isinstance(frame, TranscriptionFrame):
+                self._gathering.add(frame)
+        if not passes:
             self._swallowed.add(frame.id)
 
     def _let_out(self, frame: TranscriptionFrame) -> None:
