@@ -5,8 +5,9 @@ Reading what is held costs an attribute look-up. A background thread looks at th
 when the number is another one. A database that is slow or away changes nothing: the last values
 stay, and `age_s` says how old they are. Nothing here talks to Redis.
 
-Decisions take what is held, at once (`current`). What people look at, and GET status, wait for the
-look when nobody asked for so long that what is held may be of another day (`confirmed`).
+Decisions take what is held, at once (`current`). GET status waits for the look when nobody asked
+for so long that what is held may be of another day (`confirmed`). A page, which reads the database
+anyway, asks it for the revision and shows that one (`newest`).
 """
 
 import threading
@@ -79,14 +80,27 @@ def current() -> Catalog:
     return _cache.current()
 
 
-def confirmed(within_s: float = LOOK_EVERY_S) -> Catalog:
-    """Return what the database confirmed within the last `within_s` seconds.
+def confirmed() -> Catalog:
+    """Return what the database confirmed within the last `LOOK_EVERY_S`.
 
     When that is longer ago, wait for the look that is under way, else for a new one, at most
     `CONFIRM_WAIT_S`. A database that failed, or kept somebody waiting in vain, is waited for by
     nobody until it has answered again. Never for a decision, which must not wait.
     """
-    return _cache.confirmed(within_s)
+    return _cache.confirmed()
+
+
+def newest() -> Catalog:
+    """Return the configuration as it is now, for a page: whoever changed it looks for the change.
+
+    Asks for the revision in the calling thread, and where it is not the one that is held, waits
+    for a look, at most `CONFIRM_WAIT_S`. Raises what the database raises.
+    """
+    revision = ConfigRevision.current()
+    held = current()
+    if held.revision != revision:
+        return refresh(CONFIRM_WAIT_S)
+    return held if revision else confirmed()
 
 
 def refresh(wait_s: float = 0.15) -> Catalog:
@@ -242,9 +256,9 @@ class Cache:
             self._ask()
         return self._held
 
-    def confirmed(self, within_s: float) -> Catalog:
+    def confirmed(self) -> Catalog:
         """Return what is held, once the database has confirmed it; see the module's function."""
-        if self.age_s() <= within_s:
+        if self.age_s() <= LOOK_EVERY_S:
             return self._held
         if self._is_failing or self._is_late:
             return self.current()

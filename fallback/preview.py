@@ -110,7 +110,7 @@ def preview(policy: Policy, subjects: Collection[tuple[Kind, str]]) -> Preview:
 
     Raises BreakerUnavailable.
     """
-    config = catalog.confirmed(status.FRESH_S)
+    config = catalog.newest()
     parts = [
         _of_kind(kind, policy, [slug for of, slug in subjects if of == kind], config)
         for kind in sorted({kind for kind, _ in subjects})

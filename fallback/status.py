@@ -59,16 +59,15 @@ class Status:
 def current() -> Status:
     """Return the status: the breakers at most `FRESH_S` old, the configuration at most
     `catalog.LOOK_EVERY_S`, if need be after waiting for it a moment. Never raises."""
+    catalog.confirmed()
     return _board.current()
 
 
 def build() -> Mapping[str, Any]:
-    """Return the body of GET status for what a person looks at, ready for JSON. Never raises.
-
-    Here the configuration too is at most `FRESH_S` old: whoever just changed it, by whatever
-    process, looks for the change.
-    """
-    return _board.current(FRESH_S).body
+    """Return the body of GET status for a page, ready for JSON: of the configuration as it is now,
+    whatever process changed it. Reads the database once."""
+    catalog.newest()
+    return _board.current().body
 
 
 def provider_status(kind: Kind, slug: str) -> Mapping[str, Any]:
@@ -76,10 +75,11 @@ def provider_status(kind: Kind, slug: str) -> Mapping[str, Any]:
 
     Raises NotFound; BreakerUnavailable when nothing was ever known of it.
     """
-    breakers = build()["breakers"]
+    if (kind, slug) not in catalog.confirmed().providers:
+        catalog.refresh()  # it may have been made a moment ago elsewhere
     if (kind, slug) not in catalog.current().providers:
         raise NotFound(f"There is no provider {slug} of kind {kind}.")
-    for shown in breakers:
+    for shown in current().body["breakers"]:
         if (shown["provider"], shown["kind"]) == (slug, kind):
             return dict(shown)
     return shown_breaker(breaker.snapshot(kind, [slug]).views[0])
@@ -167,9 +167,8 @@ class Board:
         self._known = Known()
         self.incidents = Incidents(clock)
 
-    def current(self, config_within_s: float = catalog.LOOK_EVERY_S) -> Status:
+    def current(self) -> Status:
         """Return what is held while it is fresh, else look; one reader looks for all."""
-        catalog.confirmed(config_within_s)  # before the lock: this may wait
         with self._lock:
             config = catalog.current()
             if self._held is None or config is not self._config or self._is_old():

@@ -172,16 +172,17 @@ def test_what_an_idle_process_holds_is_confirmed_before_it_is_shown(clock: Clock
     cache.refresh(ANSWERS_WITHIN_S)
     clock.now += 3600
 
-    assert cache.confirmed(catalog.LOOK_EVERY_S).revision == 2
+    assert cache.confirmed().revision == 2
 
 
 def test_what_was_confirmed_a_moment_ago_is_shown_without_another_look(clock: Clock) -> None:
     cache = Cache(revisions(1, 2), clock)
     cache.refresh(ANSWERS_WITHIN_S)
-    clock.now += 1
+    clock.now += catalog.LOOK_EVERY_S - 0.1
+    before = cache.confirmed().revision
+    clock.now += 0.2
 
-    assert cache.confirmed(1.5).revision == 1
-    assert cache.confirmed(0.5).revision == 2
+    assert (before, cache.confirmed().revision) == (1, 2)
 
 
 def test_whoever_waits_for_a_confirmation_shares_the_look_under_way(
@@ -201,7 +202,7 @@ def test_whoever_waits_for_a_confirmation_shares_the_look_under_way(
     held = cache.current()  # a decision: it goes on with what is held, and has asked for a look
     threading.Timer(0.05, blocked.set).start()
 
-    assert (held.revision, cache.confirmed(catalog.LOOK_EVERY_S).revision) == (1, 2)
+    assert (held.revision, cache.confirmed().revision) == (1, 2)
     assert next(numbers) == 3  # nobody asked for a look of their own
 
 
@@ -219,7 +220,7 @@ def test_a_database_that_hangs_keeps_one_waiting_and_then_nobody(
 
     def took_s() -> float:
         began = time.monotonic()
-        assert cache.confirmed(catalog.LOOK_EVERY_S).revision == 1
+        assert cache.confirmed().revision == 1
         return time.monotonic() - began
 
     cache = Cache(load, clock)
@@ -247,9 +248,9 @@ def test_a_database_that_fails_is_waited_for_by_nobody_until_it_answers(clock: C
     cache = Cache(load, clock)
     cache.refresh(ANSWERS_WITHIN_S)
     clock.now += 3600
-    seen = [cache.confirmed(catalog.LOOK_EVERY_S).revision for _ in range(3)]
+    seen = [cache.confirmed().revision for _ in range(3)]
     clock.now += catalog.LOOK_EVERY_S + 0.1
-    cache.confirmed(catalog.LOOK_EVERY_S)
+    cache.confirmed()
     eventually(lambda: cache.current().revision == 2)
 
     assert seen == [1, 1, 1]

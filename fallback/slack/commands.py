@@ -10,6 +10,7 @@ import structlog
 from django.conf import settings
 
 from fallback import catalog, services, status
+from fallback.catalog import Catalog
 from fallback.domain import Kind, State
 from fallback.errors import FallbackError, Invalid, NotFound
 from fallback.messages import answers
@@ -68,12 +69,12 @@ def answer_to(text: str, user: str) -> Answer:
 
 
 def _summary(_asked: Asked) -> Answer:
-    return Answer(answers.summary(status.build(), dashboard_url()))
+    return Answer(answers.summary(status.current().body, dashboard_url()))
 
 
 def _one(asked: Asked) -> Answer:
     """Answer about a provider or a route."""
-    body, word = status.build(), asked.words[0]
+    body, word = status.current().body, asked.words[0]
     route = next((one for one in body["routes"] if one["route"] == word.lower()), None)
     found = provider_named(word)
     if found is None:
@@ -153,10 +154,13 @@ def _reset(asked: Asked) -> Answer:
 
 def provider_named(word: str) -> tuple[Kind, str] | None:
     """Return the provider of `soniox`, or of `tts:openai` where the slug is not of kind stt."""
-    providers = catalog.confirmed(status.FRESH_S).providers
+    return _named_in(catalog.current(), word) or _named_in(catalog.refresh(), word)
+
+
+def _named_in(config: Catalog, word: str) -> tuple[Kind, str] | None:
     kind, _, slug = word.lower().rpartition(":")
     wanted = [Kind(kind)] if kind in list(Kind) else list(Kind)
-    return next(((one, slug) for one in wanted if (one, slug) in providers), None)
+    return next(((one, slug) for one in wanted if (one, slug) in config.providers), None)
 
 
 def _provider(asked: Asked) -> tuple[Kind, str]:
