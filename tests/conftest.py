@@ -2,6 +2,7 @@
 nothing of the test before, and the namespace."""
 
 import shutil
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -41,14 +42,14 @@ def redis_client(redis_url: str) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture(autouse=True)
-def process(redis_client: redis.Redis) -> Iterator[None]:
+def process(request: pytest.FixtureRequest, redis_client: redis.Redis) -> Iterator[None]:
     """Have this process hold what it holds at its start: nothing.
 
     Every test is a product of its own, with its own Redis and database; what a process knows of
     them for a moment, counts or remembers to have told must not come from the test before, and no
     thread of one test may write into the next.
     """
-    catalog._cache = catalog.Cache()
+    catalog._cache = catalog.Cache(clock=time.monotonic if is_committing(request) else lambda: 0.0)
     status._board = status.Board()
     standin.shared = standin.StandIn()
     keys._looked_at = float("-inf")
@@ -63,6 +64,14 @@ def process(redis_client: redis.Redis) -> Iterator[None]:
     yield
     for threads in (keys._usage, unknown._namings, catalog._cache):
         threads.join(THREADS_END_S)
+
+
+def is_committing(request: pytest.FixtureRequest) -> bool:
+    """Whether what a test saves can be seen by threads, and so by the catalog's looks. If not, time
+    stands still for the catalog: a look that falls due would find nothing."""
+    mark = request.node.get_closest_marker("django_db")
+    is_marked = mark is not None and mark.kwargs.get("transaction")
+    return bool(is_marked or "transactional_db" in request.fixturenames)
 
 
 @pytest.fixture
