@@ -29,7 +29,8 @@ class Behaviour:
     "abort", "error:<code>", "empty", "garbage", or at once "immediate_close:<code>". `latency_s`
     of each result. `flap_s`: each connection is reset after so many seconds. `tokens`: whether an
     in-band error of Soniox has the key `tokens`. `finals` of words heard: "at end" of speech,
-    "never", or "each:<seconds>". `says`: "words", "twice" or "foreign" ones."""
+    "never", or "each:<seconds>". `speed`: how many seconds of audio it works through in one, 0 for
+    all at once. `says`: "words", "twice" or "foreign" ones."""
 
     connect: str = "ok"
     stream: str = "ok"
@@ -37,6 +38,7 @@ class Behaviour:
     latency_s: float = 0.0
     connect_delay_s: float = 0.0
     flap_s: float = 0.0
+    speed: float = 0.0
     tokens: bool = True
     finals: str = "at end"
     says: str = "words"
@@ -156,7 +158,8 @@ class FakeProvider:
 
     async def send(self, session: Session, message: str) -> None:
         """Send a result, late if results are."""
-        await session.send(message, self.behaviour.latency_s)
+        backlog_s = session.backlog_s(self.behaviour.speed)
+        await session.send(message, self.behaviour.latency_s + backlog_s)
 
     async def finish(self, session: Session, *, is_asked: bool) -> None:
         """Make what was heard final; also nothing, when it was asked for."""

@@ -24,6 +24,7 @@ class Session:
         self.final_s = 0.0  # audio at the last final
         self.has_endpointing = True
         self.is_mute = False  # nothing leaves it any more, not even what was under way
+        self._worked_s = self._done_s = 0.0  # audio that results were made of, and until when
         self._late: deque[tuple[float, str]] = deque()
         self._sender: asyncio.Task[None] | None = None
 
@@ -36,6 +37,15 @@ class Session:
     def due(self) -> int:
         """How many results the audio is good for where it is only counted."""
         return int(self.audio_s / RESULT_EVERY_S)
+
+    def backlog_s(self, speed: float) -> float:
+        """How long the audio until here keeps it busy, at so many seconds of audio in one."""
+        if not speed:
+            return 0.0
+        now_s = asyncio.get_running_loop().time()
+        audio_s, self._worked_s = self.audio_s - self._worked_s, self.audio_s
+        self._done_s = max(self._done_s, now_s) + audio_s / speed
+        return self._done_s - now_s
 
     async def send(self, message: str, latency_s: float) -> None:
         """Send in so many seconds, after what was said before, while more audio is read."""
