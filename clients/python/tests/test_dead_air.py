@@ -70,6 +70,23 @@ def test_a_table_goes_between_its_markers_and_nowhere_else(tmp_path):
     assert page.read_text() == before
 
 
+def test_each_framework_has_a_place_of_its_own_in_both_readmes(monkeypatch, tmp_path, capsys):
+    own, root = tmp_path / "own.md", tmp_path / "root.md"
+    marks = "".join(
+        f"<!-- {mark}: begin --><!-- {mark}: end -->" for mark in dead_air.MARKS.values()
+    )
+    own.write_text(marks)
+    root.write_text("<!-- dead-air: begin --><!-- dead-air: end -->")
+    monkeypatch.setattr(dead_air, "OWN", own)
+    monkeypatch.setattr(dead_air, "ROOT", root)
+
+    assert dead_air.write(dead_air.MARKS["pipecat"], "of pipecat") == 0
+    assert dead_air.write(dead_air.MARKS["livekit"], "of livekit") == 1
+    assert "of pipecat" in root.read_text()
+    assert own.read_text().index("of pipecat") < own.read_text().index("of livekit")
+    assert "root.md has no markers for dead-air-livekit" in capsys.readouterr().err
+
+
 def test_figures_of_a_starved_machine_are_not_written(monkeypatch, capsys):
     async def starved(_asked: object, _plane: object, lateness: Lateness) -> dead_air.Found:
         lateness.late_s = [0.3] * 100
@@ -77,7 +94,7 @@ def test_figures_of_a_starved_machine_are_not_written(monkeypatch, capsys):
 
     monkeypatch.setenv("UPDATE_README", "1")
     monkeypatch.setattr(dead_air, "measure", starved)
-    monkeypatch.setattr(dead_air, "write", lambda _: pytest.fail("it was written"))
+    monkeypatch.setattr(dead_air, "write", lambda *_: pytest.fail("it was written"))
 
     assert dead_air.main(["--arms", "none", "--faults", "503", "--primaries", "soniox"]) == 1
     assert "STARVED" in capsys.readouterr().out

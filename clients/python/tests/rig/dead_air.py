@@ -31,7 +31,7 @@ ARMS: dict[Arm, str] = {"none": "no fallback", "framework": "", "ours": "stt-gua
 OF_FRAMEWORK = {"pipecat": "`ServiceSwitcher` with failover", "livekit": "`FallbackAdapter`"}
 PACKAGES = {"pipecat": "pipecat-ai", "livekit": "livekit-agents"}
 MUCH_S = 2.0
-MARK = "dead-air"
+MARKS = {"pipecat": "dead-air", "livekit": "dead-air-livekit"}  # in the READMEs
 Found = dict[tuple[Cell, Arm], list[Seen]]
 
 
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{printed}\n\n{lateness}", flush=True)
     if not os.environ.get("UPDATE_README"):
         return 0
-    return 1 if lateness.is_starved else write(printed)
+    return 1 if lateness.is_starved else write(MARKS[asked.framework], printed)
 
 
 def options() -> argparse.ArgumentParser:
@@ -198,11 +198,11 @@ def dead_s(seen: list[Seen]) -> float:
     return sum(one.account.dead_air_s for one in seen) / max(1, len(seen))
 
 
-def write(printed: str) -> int:
+def write(mark: str, printed: str) -> int:
     """Write it into both READMEs; 1 where one has no place for it."""
-    missing = [path for path in (OWN, ROOT) if not write_between(path, MARK, printed)]
+    missing = [path for path in (OWN, ROOT) if not write_between(path, mark, printed)]
     for path in missing:
-        print(f"{path} has no markers for {MARK}: not written", file=sys.stderr)
+        print(f"{path} has no markers for {mark}: not written", file=sys.stderr)
     return 1 if missing else 0
 
 
