@@ -27,6 +27,7 @@ ROUTES: list[dict[str, Any]] = [
     route("killed"),
     route("livekit"),
     route("example"),
+    route("short"),
     *(
         {
             "slug": case.route,

@@ -25,10 +25,13 @@ def make(provider: str, factory: Any, settings: dict[str, Any], language: str) -
 def _from_class(
     provider: str, cls: type[STTService], settings: dict[str, Any], language: str
 ) -> STTService:
-    options = {name: value for name, value in settings.items() if name in _options_of(cls)}
+    taken = _options_of(cls)
     known: Any = getattr(cls, "Settings", None)
-    own = {name: value for name, value in settings.items() if name not in options}
-    if "api_key" in inspect.signature(cls.__init__).parameters:
+    own_names = {one.name for one in fields(known)} if known else set()
+    beside = {name for name in taken - own_names if may_be_set(name)}
+    options = {name: value for name, value in settings.items() if name in beside}
+    own = {name: value for name, value in settings.items() if name not in beside}
+    if "api_key" in taken:
         options["api_key"] = key_of(provider)
     if known is not None:
         options["settings"] = known(**_with_language(known, own, language))
@@ -38,12 +41,10 @@ def _from_class(
 
 
 def _options_of(cls: type[STTService]) -> set[str]:
-    """What its constructors take beside settings, as far as operators may set it."""
+    """The names that its constructors take, its own and those it hands on to."""
     makers = [vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base)]
     names = {name for maker in makers for name in inspect.signature(maker).parameters}
-    settings: Any = getattr(cls, "Settings", None)
-    own = {one.name for one in fields(settings)} if settings else set()
-    return {name for name in names - own - {"self", "settings"} if may_be_set(name)}
+    return names - {"self", "settings", "args", "kwargs"}
 
 
 def _with_language(known: Any, settings: dict[str, Any], language: str) -> dict[str, Any]:
