@@ -98,8 +98,9 @@ class Member(Leg):
     # --- as a leg
 
     async def connect(self, limit_s: float) -> Seen | None:
-        """Connect anew."""
+        """Connect anew. A service without a link forgets what it holds: it is said to it again."""
         if not self.has_link:
+            _forget_segments(self.service)
             return None
         if self.is_wanted:
             await self.let_go()
@@ -213,6 +214,15 @@ class Member(Leg):
 
     def _went_down(self, *_: object) -> None:
         self._up.clear()
+
+
+def _forget_segments(service: STTService) -> None:
+    """Empty what a segmented service has gathered, and what it would still ask for."""
+    buffer, waiting = (getattr(service, name, None) for name in ("_audio_buffer", "_segment_queue"))
+    if isinstance(buffer, bytearray):
+        buffer.clear()
+    while isinstance(waiting, asyncio.Queue) and not waiting.empty():
+        waiting.get_nowait()
 
 
 def _has_lost_connection(service: STTService) -> bool:
