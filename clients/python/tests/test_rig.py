@@ -9,6 +9,7 @@ from tests.fakes.coded import RATE, Ear
 from tests.rig.account import Heard, account, dead_air
 from tests.rig.faults import is_out
 from tests.rig.load import Lateness, measured
+from tests.rig.recordings import played
 from tests.rig.scene import Result, Scenario, run_scenario
 from tests.rig.script import Script, caller, noise, nothing, quiet, say, sound, turns
 
@@ -56,6 +57,17 @@ def test_silence_has_audio_and_nothing_has_none():
     assert len([cue for cue in silent.cues if cue.at_s <= 1.001]) == 25
     assert [cue for cue in silent.cues if 1.001 < cue.at_s < 2.0] == []
     assert silent.length_s == 3.0
+
+
+def test_a_recording_is_told_of_by_a_real_vad():
+    music, crowd = played("hold_music", 4.0), played("crowded-room", 16.0)
+    script = Script(quiet(1.0), crowd, quiet(1.0))
+    told = [cue.speaking for cue in script.cues if cue.speaking is not None]
+
+    assert music.told == ()
+    assert len(told) >= 2
+    assert told == [True, False] * (len(told) // 2)
+    assert Ear().hear(crowd.audio) == []
 
 
 def test_jitter_makes_audio_late_and_does_not_mix_it_up():

@@ -95,6 +95,7 @@ class FakeProvider:
             process_request=self._admit,
             ping_interval=None,
             max_size=None,
+            compression=None,
             close_timeout=0.2,
             open_timeout=FOR_EVER_S,
         )

@@ -19,8 +19,9 @@ from tests.fakes.coded import LOUD, RATE
 from tests.rig.lines import Arm, Chain, Line, needs_call
 from tests.rig.script import VAD_S, Cue
 
-# What `watch` needs of a session beside its VAD.
-OF_SESSION: dict[str, Any] = {"transcription_timeout": 3.0}
+# Turns by the VAD: LiveKit's own detector is a model that has nothing to do with hearing, and costs
+# more than all the rest of a call.
+BY_VAD: dict[str, Any] = {"turn_handling": {"turn_detection": "vad"}}
 
 
 def plugin_of(fake: FakeProvider, http: aiohttp.ClientSession) -> STT:
@@ -118,7 +119,7 @@ class LiveKitLine(Line):
         """Start the session."""
         self._http = aiohttp.ClientSession()
         stt = self._stt(self._http)
-        self.session = AgentSession(stt=stt, vad=LevelVad(), **OF_SESSION)
+        self.session = AgentSession(stt=stt, vad=LevelVad(), **BY_VAD)
         self.session.on("user_input_transcribed", self._on_text)
         self.session.on("close", self._on_close)
         if self._arm == "ours":

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from typing import Final
 
-from pipecat.audio.vad.silero import SileroVADAnalyzer
 from pipecat.frames.frames import (
     Frame,
     InputAudioRawFrame,
@@ -13,7 +12,6 @@ from pipecat.frames.frames import (
     VADUserStoppedSpeakingFrame,
 )
 from pipecat.pipeline.service_switcher import ServiceSwitcher, ServiceSwitcherStrategyFailover
-from pipecat.processors.audio.vad_processor import VADProcessor
 from pipecat.processors.frame_processor import FrameProcessor
 
 from stt_guard import Call
@@ -40,15 +38,14 @@ def stt_of(arm: Arm, chain: Chain, call: Call | None) -> FrameProcessor:
 class PipecatLine(Line):
     """A pipeline of an STT and a sink. What comes before it runs is lost, as in a transport."""
 
-    def __init__(self, arm: Arm, chain: Chain, call: Call | None = None, *, silero: bool = False):
+    def __init__(self, arm: Arm, chain: Chain, call: Call | None = None) -> None:
         super().__init__()
         self.stt = stt_of(arm, chain, call)
-        self._before = [VADProcessor(vad_analyzer=SileroVADAnalyzer())] if silero else []
         self.pipe: Pipe | None = None
 
     async def begin(self) -> None:
         """Run the pipeline."""
-        self.pipe = Pipe(*self._before, self.stt)
+        self.pipe = Pipe(self.stt)
         self.finals = self.pipe.sink.finals
         self.pipe.on_end(self._ended)
 

@@ -13,9 +13,9 @@ from tests.rig.faults import (
     resets,
     stalls,
 )
-from tests.rig.recordings import recording
+from tests.rig.recordings import played
 from tests.rig.scene import Do, Framework, Scenario
-from tests.rig.script import Part, Script, noise, quiet, say, sound, turns
+from tests.rig.script import Part, Script, noise, quiet, say, turns
 
 PROVIDERS: Final = ("soniox", "deepgram")
 EITHER: Final = ("none", "framework")  # the client must not be worse than the better of these
@@ -59,13 +59,12 @@ def noisy(primary: str, framework: Framework) -> Iterator[Scenario]:
 
 
 def recorded(primary: str) -> Iterator[Scenario]:
-    """Real noise and a real VAD; only its frames and those of the words are told."""
-    crowd = recording("crowded-room")
-    others = [recording(name, 8.0) for name in ("hold_music", "city-ambience", "keyboard-typing")]
-    for name, sounds in {"a crowded room, by Silero": [crowd],
+    """Real noise, and what a real VAD makes of it."""
+    others = [played(name, 8.0) for name in ("hold_music", "city-ambience", "keyboard-typing")]
+    for name, sounds in {"a crowded room, by Silero": [played("crowded-room")],
                          "music, a street and typing, by Silero": others}.items():  # fmt: skip
-        parts = (quiet(1.0), *turns(1), *map(sound, sounds), quiet(1.5), *turns(2), quiet(1.0))
-        yield Scenario(name, primary, Script(*parts), against=("none",), silero=True)
+        parts = (quiet(1.0), *turns(1), *sounds, quiet(1.5), *turns(2), quiet(1.0))
+        yield Scenario(name, primary, Script(*parts), against=("none",))
 
 
 def one_provider(primary: str, framework: Framework) -> Iterator[Scenario]:

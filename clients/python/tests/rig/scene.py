@@ -36,7 +36,6 @@ class Scenario:
     chain: int = 2
     framework: Framework = "pipecat"
     against: tuple[Arm, ...] = ("framework",)
-    silero: bool = False
 
     @property
     def id(self) -> str:
@@ -108,7 +107,7 @@ class Scene:
         if self.scenario.framework == "livekit":
             self.line = LiveKitLine(arm, self.chain, call)
         else:
-            self.line = PipecatLine(arm, self.chain, call, silero=self.scenario.silero)
+            self.line = PipecatLine(arm, self.chain, call)
 
     async def do(self, began_s: float) -> None:
         """Take the steps, each at its time."""

@@ -19,17 +19,24 @@ QUIET: Final = 0
 Kind = Literal["words", "noise", "quiet", "nothing", "sound"]
 
 
+Told = tuple[tuple[float, bool], ...]  # when a VAD told of speech, and when of its end
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One thing that the caller does. `nothing` sends no audio, a `sound` is a recording."""
+    """One thing that the caller does. `nothing` sends no audio.
+
+    A `sound` is a recording, and `told` what a real VAD told of it.
+    """
 
     kind: Kind
     seconds: float
     audio: bytes = b""
+    told: Told = ()
 
     @property
     def is_speech(self) -> bool:
-        """Whether a VAD takes it for speech. A recording's VAD is a real one."""
+        """Whether a VAD takes it for speech, as far as that goes by level."""
         return self.kind in {"words", "noise"}
 
 
@@ -53,9 +60,9 @@ def nothing(seconds: float) -> Part:
     return Part("nothing", seconds)
 
 
-def sound(audio: bytes) -> Part:
+def sound(audio: bytes, told: Told = ()) -> Part:
     """Play a recording."""
-    return Part("sound", len(audio) / 2 / RATE, audio)
+    return Part("sound", len(audio) / 2 / RATE, audio, told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +138,9 @@ class Script:
         for begin_s, end_s in self.spoken():
             yield Cue(begin_s + VAD_S, speaking=True)
             yield Cue(end_s + VAD_S, speaking=False)
+        for begin_s, part in self._placed():
+            for at_s, is_speaking in part.told:
+                yield Cue(begin_s + at_s, speaking=is_speaking)
 
     def spoken(self) -> list[tuple[float, float]]:
         """When a VAD takes it for speech: what is too short is none, nor is a gap too short."""
