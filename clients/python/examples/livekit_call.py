@@ -2,8 +2,7 @@
 
     python examples/livekit_call.py speech.wav        # 16 kHz, 16 bit, mono
 
-An agent gives the same adapter to `AgentSession(stt=adapter, vad=…, transcription_timeout=3.0)`
-and calls `watch(session, call, adapter)`.
+An agent gives the same factories, or the plugins' classes, to `guarded_session`.
 """
 
 import asyncio
@@ -15,7 +14,7 @@ import aiohttp
 from livekit import rtc
 from livekit.agents.stt import SpeechEventType
 from livekit.plugins import deepgram, soniox
-from settings import CAN_USE, CP_KEY, CP_URL, DEEPGRAM, ROUTE, SONIOX
+from settings import CAN_USE, DEEPGRAM, SONIOX
 
 from stt_guard import SttGuard
 from stt_guard.livekit import failover_stt
@@ -36,7 +35,7 @@ async def main(path: str) -> None:
     """Transcribe the file as one call."""
     async with (
         aiohttp.ClientSession() as http,
-        SttGuard(CP_URL, key=CP_KEY, route=ROUTE, can_use=CAN_USE) as guard,
+        SttGuard(can_use=CAN_USE) as guard,
         await guard.call(uuid.uuid4().hex, language="en") as call,
     ):
         factories = {

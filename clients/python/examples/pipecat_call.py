@@ -2,12 +2,12 @@
 
     python examples/pipecat_call.py speech.wav        # 16 kHz, 16 bit, mono
 
-A bot does the same with `transport.input()` before the STT and its agent behind it.
+A bot does the same with `transport.input()` before the STT and its agent behind it; with the
+providers' own addresses, the classes alone do instead of the factories.
 """
 
 import asyncio
 import sys
-import uuid
 import wave
 
 from pipecat.frames.frames import (
@@ -24,19 +24,21 @@ from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.services.deepgram.stt import DeepgramSTTService
 from pipecat.services.soniox.stt import SonioxSTTService
 from pipecat.workers.runner import WorkerRunner
-from settings import CAN_USE, CP_KEY, CP_URL, DEEPGRAM, ROUTE, SONIOX
+from settings import DEEPGRAM, SONIOX
 
-from stt_guard import SttGuard
+from stt_guard import default_guard
 from stt_guard.pipecat import FailoverSTT
 
 FACTORIES = {
-    "soniox": lambda s: SonioxSTTService(
+    "soniox": lambda settings: SonioxSTTService(
         api_key=SONIOX.key,
         url=f"{SONIOX.url}/transcribe-websocket",
-        settings=SonioxSTTService.Settings(**s),
+        settings=SonioxSTTService.Settings(**settings),
     ),
-    "deepgram": lambda s: DeepgramSTTService(
-        api_key=DEEPGRAM.key, base_url=DEEPGRAM.url, settings=DeepgramSTTService.Settings(**s)
+    "deepgram": lambda settings: DeepgramSTTService(
+        api_key=DEEPGRAM.key,
+        base_url=DEEPGRAM.url,
+        settings=DeepgramSTTService.Settings(**settings),
     ),
 }
 
@@ -67,16 +69,16 @@ async def speak(worker: PipelineWorker, path: str) -> None:
 
 async def main(path: str) -> None:
     """Transcribe the file as one call."""
-    async with SttGuard(CP_URL, key=CP_KEY, route=ROUTE, can_use=CAN_USE) as guard:
-        call = await guard.call(uuid.uuid4().hex, language="en")
-        stt = FailoverSTT(call, FACTORIES)
-        worker = PipelineWorker(
-            Pipeline([stt, Printer()]), params=PipelineParams(audio_in_sample_rate=16_000)
-        )
-        runner = WorkerRunner()
-        await runner.add_workers(worker)
-        await asyncio.gather(runner.run(), speak(worker, path))
-        print(f"{call.mode} by {call.source}, ended on {call.provider}", file=sys.stderr)
+    stt = FailoverSTT(FACTORIES, language="en")
+    worker = PipelineWorker(
+        Pipeline([stt, Printer()]), params=PipelineParams(audio_in_sample_rate=16_000)
+    )
+    runner = WorkerRunner()
+    await runner.add_workers(worker)
+    await asyncio.gather(runner.run(), speak(worker, path))
+    await default_guard().aclose()
+    call = stt.call
+    print(f"{call.mode} by {call.source}, ended on {call.provider}", file=sys.stderr)
 
 
 asyncio.run(main(sys.argv[1]))

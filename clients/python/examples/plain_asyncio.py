@@ -11,7 +11,7 @@ import wave
 from collections.abc import AsyncIterator
 
 import aiohttp
-from settings import CAN_USE, CP_KEY, CP_URL, DEEPGRAM, ROUTE, SONIOX
+from settings import CAN_USE, DEEPGRAM, SONIOX
 
 from stt_guard import SttGuard
 
@@ -65,7 +65,7 @@ async def main(path: str) -> None:
     with wave.open(path) as file:
         audio = file.readframes(file.getnframes())
     async with (
-        SttGuard(CP_URL, key=CP_KEY, route=ROUTE, can_use=CAN_USE) as guard,
+        SttGuard(can_use=CAN_USE) as guard,
         await guard.call(uuid.uuid4().hex, language="en") as call,
     ):
         for provider in call.order:

@@ -11,9 +11,8 @@ class Account(NamedTuple):
     key: str
 
 
-CP_URL = os.environ.get("STT_GUARD_URL", "http://127.0.0.1:8000")
-CP_KEY = os.environ["STT_GUARD_KEY"]
-ROUTE = os.environ.get("STT_GUARD_ROUTE", "breeze-buddy")
+os.environ.setdefault("STT_GUARD_URL", "http://127.0.0.1:8000")
+os.environ.setdefault("STT_GUARD_ROUTE", "breeze-buddy")
 CAN_USE = ["soniox", "deepgram"]
 SONIOX = Account(
     os.environ.get("SONIOX_URL", "wss://stt-rt.soniox.com"), os.environ["SONIOX_API_KEY"]
