@@ -128,7 +128,7 @@ def healing(primary: str, framework: Framework) -> Iterator[Scenario]:
         ),
     }  # fmt: skip
     for name, (script, steps) in cases.items():
-        yield Scenario(name, primary, script, steps, framework=framework, against=EITHER)
+        yield Scenario(name, primary, script, steps, framework=framework)
 
 
 def everything() -> list[Scenario]:
