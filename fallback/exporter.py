@@ -106,7 +106,7 @@ class BreakerCollector(Collector):
 
 def _build() -> Mapping[str, Any]:
     try:
-        return status.current().body
+        return status.build()
     finally:
         connections.close_all()  # this thread's own, for the numbers of incidents
 

@@ -64,8 +64,13 @@ def current() -> Status:
 
 
 def build() -> Mapping[str, Any]:
-    """Return the body of GET status for a page, ready for JSON: of the configuration as it is now,
-    whatever process changed it. Reads the database once."""
+    """Return the body of GET status, ready for JSON. Never raises."""
+    return current().body
+
+
+def newest() -> Mapping[str, Any]:
+    """Return the body of GET status for a page: of the configuration as it is now, whatever process
+    changed it. Asks the database for the revision, and raises what it raises."""
     catalog.newest()
     return _board.current().body
 
@@ -79,7 +84,7 @@ def provider_status(kind: Kind, slug: str) -> Mapping[str, Any]:
         catalog.refresh()  # it may have been made a moment ago elsewhere
     if (kind, slug) not in catalog.current().providers:
         raise NotFound(f"There is no provider {slug} of kind {kind}.")
-    for shown in current().body["breakers"]:
+    for shown in build()["breakers"]:
         if (shown["provider"], shown["kind"]) == (slug, kind):
             return dict(shown)
     return shown_breaker(breaker.snapshot(kind, [slug]).views[0])

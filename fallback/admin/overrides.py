@@ -113,7 +113,7 @@ def _page(
 
 def board_now() -> dict[tuple[str, str], Shown]:
     """Return every breaker as it is shown, by kind and slug; empty when nothing is known."""
-    body = status.build()
+    body = status.newest()
     is_fresh = not body["degraded"]
     return {
         (shown["kind"], shown["provider"]): Shown(shown, is_fresh) for shown in body["breakers"]

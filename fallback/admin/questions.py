@@ -48,7 +48,7 @@ def _named(names: Iterable[tuple[str, str]]) -> Q:
 
 
 def _out(rows: Rows) -> Rows:
-    breakers = status.build()["breakers"]
+    breakers = status.newest()["breakers"]
     return rows.filter(
         _named((it["kind"], it["provider"]) for it in breakers if is_out(it["state"]))
     )
@@ -68,7 +68,7 @@ def _alone(rows: Rows) -> Rows:
 
 
 def _in_shadow(rows: Rows) -> Rows:
-    breakers = status.build()["breakers"]
+    breakers = status.newest()["breakers"]
     held = [(it["kind"], it["provider"]) for it in breakers if it["state"] == State.SHADOW]
     return rows.filter(_named(held) | Q(policy__shadow=True))
 
@@ -80,7 +80,7 @@ def _failing(rows: Rows) -> Rows:
 
 
 def _overridden(rows: Rows) -> Rows:
-    breakers = status.build()["breakers"]
+    breakers = status.newest()["breakers"]
     return rows.filter(_named((it["kind"], it["provider"]) for it in breakers if it["override"]))
 
 
@@ -113,7 +113,7 @@ def diverted_routes() -> dict[str, tuple[str, str]]:
 
     Those that nobody admits have nowhere to go: their calls start where they always do.
     """
-    body = status.build()
+    body = status.newest()
     states = {(it["kind"], it["provider"]): it["state"] for it in body["breakers"]}
     found = {}
     for route in body["routes"]:

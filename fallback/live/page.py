@@ -48,7 +48,7 @@ def dashboard(request: HttpRequest) -> HttpResponse:
 
 
 def _painted(request: HttpRequest, window: str) -> dict[str, Any]:
-    body = status.build()
+    body = status.newest()
     now = words.parsed(body["at"])
     may_order = request.user.has_perm(orders.PERMISSION)
     pages = _provider_ids()

@@ -69,12 +69,12 @@ def answer_to(text: str, user: str) -> Answer:
 
 
 def _summary(_asked: Asked) -> Answer:
-    return Answer(answers.summary(status.current().body, dashboard_url()))
+    return Answer(answers.summary(status.build(), dashboard_url()))
 
 
 def _one(asked: Asked) -> Answer:
     """Answer about a provider or a route."""
-    body, word = status.current().body, asked.words[0]
+    body, word = status.build(), asked.words[0]
     route = next((one for one in body["routes"] if one["route"] == word.lower()), None)
     found = provider_named(word)
     if found is None:

@@ -34,7 +34,7 @@ LISTS = [
 @register.inclusion_tag("admin/fallback/what_is_out.html", takes_context=True)
 def what_is_out(context: Any) -> dict[str, Any]:
     """Return the verdict, every breaker that is anything but closed, and what to see to."""
-    body = status.build()
+    body = status.newest()
     return {
         "items": attention.items(context["request"].user, body),
         "is_slack_off": not alerts.is_configured(),
