@@ -431,3 +431,47 @@ async def test_what_a_provider_says_that_was_let_go_counts_for_nothing(scene):
     assert not scene.final("a", "late words")
     assert len(scene.said()) == 1
     assert not scene.first.is_out
+
+
+# --- two things at once
+
+
+async def test_a_provider_that_is_used_again_is_not_called_dead_for_its_old_silence(scene):
+    scene.finds("b")
+    scene.speak()
+    assert await eventually(lambda: scene.rules.active is scene.legs["b"], 0.5)
+    scene.rules.failed(scene.legs["b"], REFUSED)
+    assert await eventually(lambda: scene.host.active is scene.first, 0.5)
+    let_gos = scene.first.let_gos
+    await asyncio.sleep(0.7)
+
+    assert scene.said("stall") == []
+    assert scene.first.let_gos == let_gos
+
+
+async def test_two_that_were_left_for_their_silence_are_each_judged_in_their_own_time():
+    scene = Scene("a", "b", "c")
+    scene.finds("b")
+    scene.speak()
+    assert await eventually(lambda: scene.rules.active is scene.legs["b"], 0.5)
+    scene.legs["b"].on_say = None
+    scene.finds("c")
+    await asyncio.sleep(0.51)  # what is said now began after b wrote
+    scene.speak()
+
+    assert await eventually(lambda: scene.rules.active is scene.legs["c"], 1)
+    assert await eventually(lambda: ("b", "stall", "stall") in scene.said(), 1)
+    assert sorted(scene.said()) == sorted(set(scene.said()))
+    await scene.close()
+
+
+async def test_a_noise_before_the_first_words_is_no_latency_of_theirs():
+    scene = Scene("a")
+    scene.speak()
+    await asyncio.sleep(0.7)
+    scene.speak()
+    scene.final("a")
+
+    proof = next(one for one in scene.reported if one["kind"] == "first_transcript")
+    assert proof["latency_ms"] < 300
+    await scene.close()

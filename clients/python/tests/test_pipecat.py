@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pipecat.frames.frames import STTMuteFrame, TranscriptionFrame
+from pipecat.frames.frames import (
+    STTMuteFrame,
+    STTUpdateSettingsFrame,
+    TranscriptionFrame,
+    UserStoppedSpeakingFrame,
+)
 
 from stt_guard import Call, Step
 from stt_guard.pipecat import FailoverSTT
@@ -319,3 +324,25 @@ def test_the_core_needs_neither_framework():
     )
 
     assert ran.returncode == 0, ran.stderr
+
+
+@on_both
+async def test_settings_that_change_in_the_middle_reconnect_and_are_no_drop(primary):
+    async with both() as fakes:
+        call, said = local_call(*chain(fakes, primary))
+        async with headless(call, chain(fakes, primary)) as running:
+            await running.started.wait()
+            await running.speak()
+            delta = running.stt.services[0].Settings(model="another")
+            await running.worker.queue_frame(STTUpdateSettingsFrame(delta=delta))
+            await running.queue(UserStoppedSpeakingFrame())  # a reconnect waits for the turn's end
+            await running.listen(0.5)
+            before = len(running.sink.finals)
+            await running.speak()
+            await running.speak()
+            await running.listen(0.5)
+
+            assert fakes[primary].counters.sessions == 2
+            assert len(running.sink.finals) > before
+            assert running.stt.provider == primary
+            assert [one["kind"] for one in said] == ["first_transcript"]

@@ -84,8 +84,6 @@ class Failover:
             self._stage.tail.add(mark)
             self._stage.stir()
         self._stage.watch.stopped(at_s)
-        if self.active.spoke_s is None:
-            self.active.spoke_s = at_s
         self._opinions.look()
 
     def muted(self, is_muted: bool) -> None:
@@ -132,11 +130,12 @@ class Failover:
             elif is_final and text.strip():
                 self._opinions.wrote_late(leg)
             return False
+        latency_s = stage.watch.latency_s(stage.now())
         if stage.watch.text(text, stage.now(), is_final=is_final):
             leg.wrote()
             self._found()
             if is_final:
-                stage.transcribed(leg)
+                stage.transcribed(leg, latency_s)
             self._opinions.answered()
         return True
 
@@ -164,13 +163,12 @@ class Failover:
         """A leg cannot go on. Reported once in this call, and answered if it is the active one."""
         stage = self._stage
         is_joining = leg is stage.joining
-        if self.is_closing or not (
-            leg is stage.active or is_joining or self._opinions.is_in_doubt(leg)
-        ):
+        takes_part = leg is stage.active or is_joining or leg.doubted_since_s is not None
+        if self.is_closing or not takes_part:
             return
         kind: Kind = MID_CALL_FAILURE if leg.was_up else INIT_FAILURE
         stage.report(leg, seen, kind)
-        self._opinions.failed(leg)
+        self._opinions.forget(leg)
         if is_joining:
             stage.joining_failed(seen)
         if leg is not stage.active or self._moving:
@@ -217,7 +215,8 @@ class Failover:
         if leg is stage.active and not self._has_dropped_again:
             stage.watch.begin_again(stage.now())
             stage.is_held = False
-            self._host.replayed(())
+            if stage.watch.owed_since_s is not None:
+                self._host.replayed(())
 
     async def _drops_again_within(self, limit_s: float) -> bool:
         deadline_s = self._stage.now() + limit_s
@@ -292,6 +291,7 @@ class Failover:
     async def _join(self, leg: Leg, reason: str) -> bool:
         """Put a connected leg in the place of the one that failed; whether that was done."""
         stage = self._stage
+        self._opinions.forget(leg)
         stage.join(leg)
         try:
             await stage.say_rest(leg)

@@ -20,7 +20,7 @@ class Leg(ABC):
     def __init__(self, provider: str, limits: Limits) -> None:
         self.provider = provider
         self.drops = Drops(limits)
-        self.spoke_s: float | None = None  # the end of the first speech that it should answer
+        self.doubted_since_s: float | None = None  # left for its silence, and may still write
         self.tries = 0  # since the call was last heard
         self.is_out = False  # it failed for a reason that does not heal
         self.has_written = False

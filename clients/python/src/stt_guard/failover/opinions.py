@@ -9,7 +9,6 @@ report, no swap, no end.
 
 import asyncio
 import logging
-from dataclasses import dataclass
 from typing import Final
 
 from stt_guard.failover.legs import Leg
@@ -21,15 +20,6 @@ WORDS_MIN: Final = 2
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Left:
-    """A leg that was left for its silence, since when it owes an answer, and the hour of truth."""
-
-    leg: Leg
-    since_s: float
-    timer: asyncio.TimerHandle
-
-
 class Opinions:
     """At most one opinion at a time, and a bounded number in a call: each costs a connection."""
 
@@ -39,7 +29,8 @@ class Opinions:
         self._timer: asyncio.TimerHandle | None = None
         self._check_task: asyncio.Task[None] | None = None
         self._is_answered = False  # the active leg wrote during the check
-        self._left: _Left | None = None
+        # When a leg that was left for its silence is called dead, unless it writes until then.
+        self._verdicts: dict[Leg, asyncio.TimerHandle] = {}
 
     def look(self) -> None:
         """Find out when the next doubt is due, after anything that may have changed it."""
@@ -66,7 +57,7 @@ class Opinions:
 
     def close(self) -> None:
         """The call is over: what is not proven is not reported."""
-        for handle in (self._timer, self._left and self._left.timer):
+        for handle in (self._timer, *self._verdicts.values()):
             if handle:
                 handle.cancel()
         if self._check_task:
@@ -86,7 +77,7 @@ class Opinions:
     async def _check(self, leg: Leg) -> None:
         stage, is_proven = self._stage, False
         self._is_answered = False
-        self._acquit(leg)  # it is connected anew
+        self.forget(leg)
         stage.join(leg)
         try:
             if error := await leg.connect(self._limits.connect_s):
@@ -142,42 +133,32 @@ class Opinions:
 
     async def _swap(self, leg: Leg) -> None:
         stage = self._stage
-        left, since_s = stage.active, self._watch.owed_since_s or stage.now()
+        left = stage.active
+        since_s = left.doubted_since_s = self._watch.owed_since_s or stage.now()
         await stage.take_over(leg, STALL)
         loop = asyncio.get_running_loop()
         due_s = max(since_s + self._limits.late_s, loop.time())
-        self._left = _Left(left, since_s, loop.call_at(due_s, self._was_dead))
+        self._verdicts[left] = loop.call_at(due_s, self._was_dead, left)
 
     # --- slow, or dead?
 
-    def is_in_doubt(self, leg: Leg) -> bool:
-        """Whether the leg was left for its silence, and may still write."""
-        return self._left is not None and self._left.leg is leg
-
     def wrote_late(self, leg: Leg) -> None:
         """A leg that was left for its silence writes after all: it was slow, not dead."""
-        if found := self._acquit(leg):
-            latency_s = self._stage.now() - found.since_s
-            log.warning(
-                "%s is %.1f s late in call %s", leg.provider, latency_s, self._stage.call.id
-            )
-            self._stage.call.slow(leg.provider, latency_s=latency_s)
+        call = self._stage.call
+        if leg.doubted_since_s is not None:
+            latency_s = self._stage.now() - leg.doubted_since_s
+            log.warning("%s is %.1f s late in call %s", leg.provider, latency_s, call.id)
+            call.slow(leg.provider, latency_s=latency_s)
+            self.forget(leg)
             self._stage.let_go(leg)
 
-    def _acquit(self, leg: Leg) -> _Left | None:
-        found = self._left
-        if found is None or found.leg is not leg:
-            return None
-        found.timer.cancel()
-        self._left = None
-        return found
+    def forget(self, leg: Leg) -> None:
+        """There is nothing left to doubt: it failed for a plain reason, or is connected anew."""
+        leg.doubted_since_s = None
+        if verdict := self._verdicts.pop(leg, None):
+            verdict.cancel()
 
-    def failed(self, leg: Leg) -> None:
-        """A leg failed for a plain reason: there is nothing left to doubt."""
-        self._acquit(leg)
-
-    def _was_dead(self) -> None:
-        found, self._left = self._left, None
-        if found is not None:
-            self._stage.report(found.leg, Seen("stall"), STALL)
-            self._stage.let_go(found.leg)
+    def _was_dead(self, leg: Leg) -> None:
+        self.forget(leg)
+        self._stage.report(leg, Seen("stall"), STALL)
+        self._stage.let_go(leg)

@@ -10,7 +10,7 @@ from stt_guard.failover.legs import Host, Leg, Swap
 from stt_guard.failover.limits import Limits
 from stt_guard.failover.stall import StallWatch
 from stt_guard.failover.tail import Tail
-from stt_guard.words import LASTING, STALL, Kind, Seen
+from stt_guard.words import LASTING, Kind, Seen
 
 log = logging.getLogger(__name__)
 
@@ -43,15 +43,15 @@ class Stage:
     def best(self, legs: Iterable[Leg]) -> Leg | None:
         """Return whom to try next; None when nobody is left.
 
-        Who was tried least since the call was last heard, then who did not fail in it, then who
-        comes first.
+        Who was tried least since the call was last heard, then who did not fail in it and is not
+        left for its silence, then who comes first.
         """
         able = [leg for leg in legs if not leg.is_out]
         return min(able, key=self._rank, default=None)
 
     def _rank(self, leg: Leg) -> tuple[int, bool, int]:
-        has_failed = self.call.has_failed(leg.provider)
-        return leg.tries, has_failed, self.call.place_of(leg.provider)
+        is_doubtful = self.call.has_failed(leg.provider) or leg.doubted_since_s is not None
+        return leg.tries, is_doubtful, self.call.place_of(leg.provider)
 
     def report(self, leg: Leg, seen: Seen, kind: Kind) -> None:
         """Report a failure, once in this call."""
@@ -114,23 +114,21 @@ class Stage:
         leg.drops.forget()
         leg.came_up()
         if withheld:
-            self.transcribed(leg)
-        elif self.watch.owed_since_s is not None and leg.spoke_s is None:
-            leg.spoke_s = self.since_s
+            self.transcribed(leg, None)
         self.watch.meet_another(self.since_s, is_answered=bool(withheld))
         await self.host.activate(leg)
-        self.host.replayed(withheld)
+        if withheld or self.watch.owed_since_s is not None:
+            self.host.replayed(withheld)
         if left is leg:
             return
         for other in self.legs:
-            if other is not leg and not (other is left and reason == STALL):
+            if other is not leg and other.doubted_since_s is None:
                 self.let_go(other)
         log.warning("%s listens from now in call %s", leg.provider, self.call.id)
         self.host.tell("on_swap", Swap(self.call, left.provider, leg.provider, reason))
 
-    def transcribed(self, leg: Leg) -> None:
+    def transcribed(self, leg: Leg, latency_s: float | None) -> None:
         """The leg has a final: what was said until here needs not be said again."""
-        latency_s = None if leg.spoke_s is None else self.now() - leg.spoke_s
         self.call.transcript(leg.provider, latency_s=latency_s)
         self.tail.answered(is_speaking=self.watch.is_speaking)
         leg.wrote()

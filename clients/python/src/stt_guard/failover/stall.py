@@ -27,6 +27,7 @@ class StallWatch:
     __slots__ = (
         "_began_s",
         "_doubts",
+        "_ended_s",
         "_has_finals",
         "_is_owed_final",
         "_limits",
@@ -44,6 +45,7 @@ class StallWatch:
         self._began_s: float | None = None  # of the utterance that goes on
         self._wrote_s: float | None = None  # the last new text
         self._owed_s: float | None = None  # the end of the first utterance without an answer
+        self._ended_s: float | None = None  # the same, whether or not it is worth a doubt
         self._is_owed_final = False
         self._text = ""
         self._doubts = 0
@@ -63,7 +65,7 @@ class StallWatch:
     def begin_again(self, now_s: float) -> None:
         """What was owed is owed from now: it was just said again."""
         if self._owed_s is not None:
-            self._owed_s = now_s
+            self._owed_s = self._ended_s = now_s
 
     @property
     def is_speaking(self) -> bool:
@@ -87,7 +89,11 @@ class StallWatch:
     def stopped(self, now_s: float) -> None:
         """The caller stopped. `now_s` and that of `started` are of speech, not of its detection."""
         began_s, self._began_s = self._began_s, None
-        if began_s is None or self._owed_s is not None or self.is_muted:
+        if began_s is None or self.is_muted:
+            return
+        if self._ended_s is None or now_s - self._ended_s > self._limits.late_s:
+            self._ended_s = now_s  # a noise long ago is not what is answered now
+        if self._owed_s is not None:
             return
         if self._is_owed(began_s, now_s):
             self._owed_s = now_s
@@ -97,6 +103,10 @@ class StallWatch:
         if wrote_s is None or wrote_s < began_s:
             return ended_s - began_s >= self._limits.speech_s
         return self._is_owed_final or ended_s - wrote_s >= REST_S
+
+    def latency_s(self, now_s: float) -> float | None:
+        """How long ago the speech ended that a final answers now; None when it did not end yet."""
+        return None if self._ended_s is None else now_s - self._ended_s
 
     def text(self, text: str, now_s: float, *, is_final: bool) -> bool:
         """Take a transcript; False for one that proves nothing: an empty one, or the same again.
@@ -112,6 +122,7 @@ class StallWatch:
             self._slowest_s = max(self._slowest_s, now_s - self._owed_s)
         self._writes_while_speaking |= self.is_speaking
         self._has_finals |= is_final
+        self._ended_s = None if is_final else self._ended_s
         self._is_owed_final = self._has_finals and not is_final
         if self._owed_s is not None:
             self._owed_s = now_s if self._is_owed_final else None
@@ -130,7 +141,7 @@ class StallWatch:
         self._forget()
 
     def _forget(self) -> None:
-        self._owed_s, self._is_owed_final = None, False
+        self._owed_s, self._ended_s, self._is_owed_final = None, None, False
 
     def suspect_s(self) -> float | None:
         """When to ask for a second opinion if nothing comes; None while nothing is owed."""

@@ -46,6 +46,7 @@ class Member(Leg):
         self._refused = refused
         self._is_connecting = False
         self._is_down = False
+        self._is_leaving = False  # the service disconnects because it was told to
         self._up, self._errored = asyncio.Event(), asyncio.Event()
         self._attempt: asyncio.Future[Any] | None = None
         self._real_connect: Callable[[], Awaitable[Any]] | None
@@ -55,7 +56,7 @@ class Member(Leg):
         if self._real_connect:
             service._connect = self._set_up
         if self._real_disconnect:
-            service._disconnect = self.let_go
+            service._disconnect = self._disconnect
         service.add_event_handler("on_connected", self._went_up)
         service.add_event_handler("on_disconnected", self._went_down)
 
@@ -72,6 +73,11 @@ class Member(Leg):
         return self._up.is_set() if self.shows_link else not self._is_down
 
     @property
+    def is_leaving(self) -> bool:
+        """Whether its link is down because it was told so: let go, or to come with new settings."""
+        return self._is_leaving or not self.is_wanted
+
+    @property
     def has_link(self) -> bool:
         """Whether it is a service with a connection, and not one of a request for each speech."""
         return self._real_connect is not None
@@ -82,7 +88,7 @@ class Member(Leg):
         Pipecat's Deepgram service says nothing of a close in order (1000), drops the audio, and
         waits 4 s before it connects again.
         """
-        if self._is_down or self._is_connecting or not self.is_wanted:
+        if self._is_down or self._is_connecting or self.is_leaving:
             return False
         self._is_down = _has_lost_connection(self.service)
         return self._is_down
@@ -138,12 +144,17 @@ class Member(Leg):
         await self.service.process_frame(again, FrameDirection.DOWNSTREAM)
 
     async def let_go(self) -> None:
-        """Disconnect within the limit, and stop whatever it tries by itself. Never raises.
+        """Disconnect within the limit, and stop whatever it tries by itself. Never raises."""
+        self.is_wanted = False
+        await self._disconnect()
+
+    async def _disconnect(self) -> None:
+        """Stand in for the service's own `_disconnect`: let go, at the end, or with new settings.
 
         Twice where the first goes wrong: a close that hangs or fails leaves Deepgram's connection
         task running, which the second, with the connection gone, cancels.
         """
-        self.is_wanted = False
+        self._is_leaving = True
         if self._attempt and not self._attempt.done():
             self._attempt.cancel()
         for _ in range(2):
@@ -172,6 +183,7 @@ class Member(Leg):
 
     def _begin(self) -> None:
         self.is_wanted, self._is_down, self.error = True, False, None
+        self._is_leaving = False
         self._attempt = asyncio.ensure_future(self._open())
 
     async def _open(self) -> None:

@@ -266,7 +266,7 @@ class FailoverSTT(ServiceSwitcher[ByDecision]):
 
     def _on_disconnected(self, service: FrameProcessor, *_: object) -> None:
         member = self._by_service[service]
-        if not member.shows_link or not member.is_wanted:
+        if not member.shows_link or member.is_leaving:
             return
         said, member.error = member.error, None
         is_routine = said is not None and said.reason == "server_error"  # it asked for it
