@@ -22,6 +22,7 @@ ROUTES: list[dict[str, Any]] = [
     route("probe", quick=True),
     route("pushed", quick=True),
     route("fleet", quick=True),
+    route("fleet-outage", quick=True),
     route("quiet"),
     route("ends", on_mid_call_failure="end"),
     route("killed"),
