@@ -231,3 +231,22 @@ async def test_it_can_be_closed_twice_and_a_call_after_it_starts_again(guard_of,
 
     assert call.source == "pushed"  # what was heard a moment ago holds
     assert guard.stats()["accepted"] == 3
+
+
+async def test_the_server_takes_a_wrong_setting_and_a_late_text_and_counts_neither(
+    plane: ControlPlane, guard_of, new_id
+):
+    async with guard_of("quiet") as guard:
+        call = await guard.call(new_id())
+        call.transcript(call.provider)
+        call.misconfigured(call.provider, "modle", TypeError())
+        call.slow(call.provider, latency_s=6.2)
+        call.failed(call.provider)
+        assert await eventually(lambda: guard.stats()["accepted"] >= 4)
+
+    taken = [
+        (one["kind"], one.get("reason"), one["counted"]) for one in plane.calls_outcomes(call.id)
+    ]
+    assert ("recovered", "bad_request", False) in taken
+    assert ("recovered", "timeout", False) in taken
+    assert ("mid_call_failure", "unknown", True) in taken

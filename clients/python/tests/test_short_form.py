@@ -159,12 +159,12 @@ async def test_a_typo_in_both_steps_costs_no_call_its_provider(keys):
     stt = FailoverSTT(call, CLASSES)
 
     told = [(one["provider"], one["kind"], one["reason"], one["code"]) for one in guarded.reported
-            if one["kind"] == "init_failure"]  # fmt: skip
+            if one["kind"] == "recovered"]  # fmt: skip
     assert len(stt.services) == 2
     assert call.provider == "soniox"
     assert told == [
-        ("soniox", "init_failure", "bad_request", "modle"),
-        ("deepgram", "init_failure", "bad_request", "modle"),
+        ("soniox", "recovered", "bad_request", "modle"),
+        ("deepgram", "recovered", "bad_request", "modle"),
     ]
     assert not call.has_failed("soniox")
 
@@ -175,7 +175,7 @@ async def test_a_right_setting_reaches_its_provider_and_is_not_reported(keys):
 
     assert stt.services[0]._settings.language_hints_strict is True
     assert stt.services[1]._settings.endpointing == 300
-    assert not [one for one in guarded.reported if one["kind"] == "init_failure"]
+    assert not [one for one in guarded.reported if one["kind"] == "recovered"]
 
 
 @pytest.mark.parametrize("name", ["url", "api_key", "base_url"])

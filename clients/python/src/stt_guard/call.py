@@ -197,14 +197,14 @@ class Call:
     def misconfigured(self, provider: str, setting: str | None, error: BaseException) -> None:
         """Report that the operators' settings for a provider cannot be used.
 
-        It is used all the same, with the engineer's own settings, so it did not fail in this call.
-        `setting`: the name of the one that is wrong, where it is known.
+        It is used all the same, with the engineer's own settings: a trouble that healed, not a
+        failure, which would take the place of a real one and end a probe. `setting`: the name of
+        the one that is wrong, where it is known.
         """
         if not self._is_over:
             told = f"setting {setting}" if setting else "the settings"
-            message = f"{told} cannot be used: {type(error).__name__}"
-            texts = _texts(setting, message)
-            self._say(INIT_FAILURE, provider, suffix=":settings", reason="bad_request", **texts)
+            texts = _texts(setting, f"{told} cannot be used: {type(error).__name__}")
+            self._say("recovered", provider, suffix=":settings", reason="bad_request", **texts)
 
     def recovered(
         self,
