@@ -29,7 +29,7 @@ def came(request: pytest.FixtureRequest) -> Came:
 
 def result_of(came: Came, case: Harmless) -> Result:
     """What came of it; raises what that raised."""
-    result = came[case.scenario, "ours"]
+    (result,) = came[case.scenario, "ours"]
     if not isinstance(result, Result):
         raise result
     return result

@@ -6,9 +6,10 @@ import time
 import pytest
 
 from tests.fakes.coded import RATE, Ear
-from tests.rig.account import Heard, account, dead_air
+from tests.rig.account import Account, Heard, account, dead_air
 from tests.rig.faults import is_out
 from tests.rig.load import Lateness, measured
+from tests.rig.many import Came, account_of
 from tests.rig.recordings import played
 from tests.rig.scene import Result, Scenario, run_scenario
 from tests.rig.script import Script, caller, noise, nothing, quiet, say, sound, turns
@@ -196,3 +197,17 @@ async def test_an_outage_without_any_fallback_is_dead_air_to_the_end():
 
     assert found.dead_air_s == pytest.approx(script.length_s - second.end_s - 0.7, abs=0.05)
     assert (found.utterances_lost, found.ended_early) == (2, False)
+
+
+def test_of_several_runs_the_middle_one_counts_and_one_that_broke_is_told():
+    scenario = Scenario("luck", "soniox", TWO)
+
+    def result(dead_s: float) -> Result:
+        return Result(Account(dead_s, 10, 0, 0, 2, 0, False), (), (), (), frozenset())
+
+    came: Came = {(scenario, "none"): [result(7.0), result(1.0), result(2.0)]}
+    assert account_of(came, (scenario, "none")).dead_air_s == 2.0
+
+    came[scenario, "none"][1] = ValueError("broke")
+    with pytest.raises(ValueError, match="broke"):
+        account_of(came, (scenario, "none"))

@@ -8,6 +8,7 @@ from typing import Final
 
 from loguru import logger
 
+from tests.rig.account import Account
 from tests.rig.lines import Arm
 from tests.rig.load import Lateness, measured
 from tests.rig.scene import Result, Scenario, run_scenario
@@ -16,13 +17,13 @@ AT_ONCE: Final = 32
 APART_S: Final = 0.12  # between two beginnings: setting a call up is the dearest of it
 
 Job = tuple[Scenario, Arm]
-Came = dict[Job, Result | BaseException]
+Came = dict[Job, list[Result | BaseException]]
 
 
 async def run_many(
     jobs: Sequence[Job], lateness: Lateness, *, blocks: Sequence[tuple[float, float]] = ()
 ) -> Came:
-    """Run them; return what came of each, an exception too.
+    """Run them; return what came of each, as often as it is among them, an exception too.
 
     `blocks`: when nothing runs at all, and for how long. All calls begin at once then.
     """
@@ -42,7 +43,19 @@ async def run_many(
         results, _ = await asyncio.gather(
             asyncio.gather(*(one(job) for job in jobs)), block(blocks)
         )
-    return dict(zip(jobs, results, strict=True))
+    came: Came = {}
+    for job, result in zip(jobs, results, strict=True):
+        came.setdefault(job, []).append(result)
+    return came
+
+
+def account_of(came: Came, job: Job) -> Account:
+    """The account of the middle one of its runs, by dead air; raises what one of them raised."""
+    for result in came[job]:
+        if not isinstance(result, Result):
+            raise result
+    accounts = sorted((one.account for one in came[job]), key=lambda one: one.dead_air_s)
+    return accounts[len(accounts) // 2]
 
 
 async def block(blocks: Sequence[tuple[float, float]]) -> None:

@@ -111,7 +111,10 @@ def bad_targets(primary: str, framework: Framework) -> Iterator[Scenario]:
         ),
     }  # fmt: skip
     for name, steps in cases.items():
-        yield Scenario(name, primary, TALK, steps, framework=framework, against=EITHER)
+        # LiveKit tries again by the clock, before or after the other is well: that is luck.
+        times = 3 if framework == "livekit" and "hangs" not in name else 1
+        yield Scenario(name, primary, TALK, steps, framework=framework, against=EITHER,
+                       times=times)  # fmt: skip
 
 
 def healing(primary: str, framework: Framework) -> Iterator[Scenario]:

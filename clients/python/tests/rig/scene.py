@@ -25,7 +25,8 @@ class Scenario:
     """`before` is done to the providers before the call begins, `steps` at times of the script.
 
     `chain` is how many providers the call may use. `against` are the arms without the client: what
-    is better in any of them is what the client must not be worse than.
+    is better in any of them is what the client must not be worse than. What chance has a part in is
+    to be run several `times` in each.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Scenario:
     chain: int = 2
     framework: Framework = "pipecat"
     against: tuple[Arm, ...] = ("framework",)
+    times: int = 1
 
     @property
     def id(self) -> str:
