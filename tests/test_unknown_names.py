@@ -404,6 +404,7 @@ def test_a_key_of_another_type_costs_the_status_nothing_but_the_names(agent, red
     redis_client.set(breaker.key(Kind.STT, "unknown"), "not ours")
     agent.decide(can_use=["deepgram", NEW])
     settled()
+    services.publish_configuration()
     body = status.build()
 
     assert (body["degraded"], body["verdict"], body["unknown_names"]) == (False, "healthy", [])

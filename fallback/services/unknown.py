@@ -40,9 +40,12 @@ def note(
 
 
 def forget_known(kind: Kind, config: Catalog) -> None:
-    """Forget the names that the configuration holds by now. Raises BreakerUnavailable."""
-    names, _ = breaker.unknown_names(kind, now_ms=0)
-    breaker.forget_unknown(kind, [one for one in names if config.holds(one.what, one.name)])
+    """Forget the names that the configuration holds by now; else they are forgotten in a day."""
+    try:
+        names, _ = breaker.unknown_names(kind, now_ms=0)
+        breaker.forget_unknown(kind, [one for one in names if config.holds(one.what, one.name)])
+    except BreakerUnavailable as error:
+        log.info("unknown_names_not_forgotten", kind=kind, error=str(error))
 
 
 def _missing(
