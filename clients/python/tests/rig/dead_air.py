@@ -199,11 +199,23 @@ def dead_s(seen: list[Seen]) -> float:
 
 
 def write(mark: str, printed: str) -> int:
-    """Write it into both READMEs; 1 where one has no place for it."""
-    missing = [path for path in (OWN, ROOT) if not write_between(path, mark, printed)]
+    """Write it into the client's README, Pipecat's last line also on the repository's first screen.
+
+    Returns 1 where there is no place for it.
+    """
+    places = {OWN: printed}
+    if mark == MARKS["pipecat"]:
+        places[ROOT] = last_line(printed)
+    missing = [path for path, text in places.items() if not write_between(path, mark, text)]
     for path in missing:
         print(f"{path} has no markers for {mark}: not written", file=sys.stderr)
     return 1 if missing else 0
+
+
+def last_line(printed: str) -> str:
+    """Return the table with its last line alone, that of all outages."""
+    lines = [line for line in printed.splitlines() if line.startswith("|")]
+    return "\n".join([*lines[:2], lines[-1]])
 
 
 if __name__ == "__main__":
