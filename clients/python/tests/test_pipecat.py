@@ -234,7 +234,7 @@ async def test_a_factory_that_raises_costs_only_its_own_provider():
         stt = FailoverSTT(call, {"soniox": broken, "deepgram": factory_of(fakes["deepgram"])})
 
     assert failures(said) == [("soniox", "init_failure", "bad_request")]
-    assert call.provider == "deepgram"
+    assert (stt.provider, call.provider) == ("deepgram", "deepgram")
     assert len(stt.services) == 1
 
 

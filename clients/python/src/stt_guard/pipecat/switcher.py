@@ -113,7 +113,7 @@ class FailoverSTT(ServiceSwitcher[ByDecision]):
     @property
     def provider(self) -> str:
         """Who listens now; empty before the call is decided."""
-        return self._rules.active.provider if self._rules else ""
+        return self.call.provider if self.call else ""
 
     # --- its life
 
