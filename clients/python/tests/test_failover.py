@@ -20,7 +20,7 @@ LIMITS = Limits(
     believe_s=0.2,
     speaking_s=0.3,
     confirm_s=0.3,
-    late_s=0.6,
+    late_s=1.0,
     on_last_s=1.5,
     checks=3,
 )
@@ -183,11 +183,11 @@ async def test_the_next_provider_takes_over_when_it_alone_finds_words(scene):
     scene.finds("b", "hello")
     scene.speak("x", "y")
 
-    assert await eventually(lambda: scene.rules.active is scene.legs["b"], 0.5)
+    assert await eventually(lambda: scene.rules.active is scene.legs["b"], 0.7)
     assert scene.legs["b"].said == ["[", "x", "y", "]"]
     assert scene.host.finals == ["hello"]
     assert scene.said() == []  # it may be slow
-    assert await eventually(lambda: scene.said() == [("a", "stall", "stall")], 1)
+    assert await eventually(lambda: scene.said() == [("a", "stall", "stall")], 2)
     assert scene.first.let_gos == 1
     assert [name for name, _ in scene.host.events] == ["on_swap"]
 
@@ -208,9 +208,9 @@ async def test_its_words_are_not_believed_before_the_first_one_had_its_time(scen
 async def test_a_provider_that_writes_late_was_slow_and_is_no_stall(scene):
     scene.finds("b")
     scene.speak()
-    assert await eventually(lambda: scene.rules.active is scene.legs["b"], 0.5)
+    assert await eventually(lambda: scene.rules.active is scene.legs["b"], 0.7)
     assert not scene.final("a", "late words")
-    await asyncio.sleep(0.6)
+    await asyncio.sleep(1.0)
 
     assert scene.said() == []
     proof = next(one for one in scene.reported if one["provider"] == "a")
@@ -223,7 +223,7 @@ async def test_a_provider_that_was_heard_before_tells_its_latency_as_healed(scen
     await asyncio.sleep(0.6)
     scene.finds("b")
     scene.speak()
-    assert await eventually(lambda: scene.rules.active is scene.legs["b"], 0.5)
+    assert await eventually(lambda: scene.rules.active is scene.legs["b"], 0.7)
     scene.final("a", "late words")
 
     assert scene.said("recovered") == [("a", "recovered", "timeout")]
@@ -241,9 +241,9 @@ async def test_opinions_are_bounded_in_a_call_and_never_two_at_once(scene):
 async def test_a_hang_up_before_the_truth_is_known_reports_no_stall(scene):
     scene.finds("b")
     scene.speak()
-    assert await eventually(lambda: scene.rules.active is scene.legs["b"], 0.5)
+    assert await eventually(lambda: scene.rules.active is scene.legs["b"], 0.7)
     scene.rules.close()
-    await asyncio.sleep(0.6)
+    await asyncio.sleep(1.0)
 
     assert scene.said() == []
 
@@ -263,7 +263,7 @@ async def test_a_stall_on_a_route_that_ends_calls_ends_none():
     scene.finds("b")
     scene.speak()
 
-    assert await eventually(lambda: scene.rules.active is scene.legs["b"], 0.5)
+    assert await eventually(lambda: scene.rules.active is scene.legs["b"], 0.7)
     assert not scene.host.ended
     await scene.close()
 
@@ -439,11 +439,11 @@ async def test_what_a_provider_says_that_was_let_go_counts_for_nothing(scene):
 async def test_a_provider_that_is_used_again_is_not_called_dead_for_its_old_silence(scene):
     scene.finds("b")
     scene.speak()
-    assert await eventually(lambda: scene.rules.active is scene.legs["b"], 0.5)
+    assert await eventually(lambda: scene.rules.active is scene.legs["b"], 0.7)
     scene.rules.failed(scene.legs["b"], REFUSED)
     assert await eventually(lambda: scene.host.active is scene.first, 0.5)
     let_gos = scene.first.let_gos
-    await asyncio.sleep(0.7)
+    await asyncio.sleep(1.1)
 
     assert scene.said("stall") == []
     assert scene.first.let_gos == let_gos
@@ -453,22 +453,38 @@ async def test_two_that_were_left_for_their_silence_are_each_judged_in_their_own
     scene = Scene("a", "b", "c")
     scene.finds("b")
     scene.speak()
-    assert await eventually(lambda: scene.rules.active is scene.legs["b"], 0.5)
+    assert await eventually(lambda: scene.rules.active is scene.legs["b"], 0.7)
     scene.legs["b"].on_say = None
     scene.finds("c")
     await asyncio.sleep(0.51)  # what is said now began after b wrote
     scene.speak()
 
     assert await eventually(lambda: scene.rules.active is scene.legs["c"], 1)
-    assert await eventually(lambda: ("b", "stall", "stall") in scene.said(), 1)
+    assert await eventually(lambda: ("b", "stall", "stall") in scene.said(), 2)
     assert sorted(scene.said()) == sorted(set(scene.said()))
     await scene.close()
+
+
+async def test_a_pause_of_the_framework_raises_no_doubt_and_judges_nobody(scene):
+    scene.finds("b")
+    scene.speak()
+    assert await eventually(lambda: scene.rules.active is scene.legs["b"], 0.7)
+    await asyncio.sleep(0.51)
+    scene.speak()
+    await scene.rules.leave()
+    connects = sum(leg.connects for leg in scene.legs.values())
+    await asyncio.sleep(1.0)
+
+    assert sum(leg.connects for leg in scene.legs.values()) == connects
+    assert scene.said() == []
+    scene.rules.open()
+    assert await eventually(lambda: not scene.rules.is_held, 0.5)
 
 
 async def test_a_noise_before_the_first_words_is_no_latency_of_theirs():
     scene = Scene("a")
     scene.speak()
-    await asyncio.sleep(0.7)
+    await asyncio.sleep(1.1)
     scene.speak()
     scene.final("a")
 

@@ -98,10 +98,13 @@ class Failover:
 
     async def leave(self) -> None:
         """Let all legs go for now, until `open`: the framework has a pause."""
+        self._stage.is_held = True  # no doubt is raised while nobody is to listen
         for task in (self._moving, self._healing):
             if task:
                 task.cancel()
         await self._opinions.stop()
+        for leg in self._stage.legs:
+            self._opinions.forget(leg)
         await asyncio.gather(*(leg.let_go() for leg in self._stage.legs))
 
     def close(self) -> None:
