@@ -70,7 +70,9 @@ def test_a_table_goes_between_its_markers_and_nowhere_else(tmp_path):
     assert page.read_text() == before
 
 
-def test_each_framework_has_a_place_of_its_own_in_both_readmes(monkeypatch, tmp_path, capsys):
+def test_the_client_has_all_of_each_framework_and_the_first_screen_one_line(
+    monkeypatch, tmp_path, capsys
+):
     own, root = tmp_path / "own.md", tmp_path / "root.md"
     marks = "".join(
         f"<!-- {mark}: begin --><!-- {mark}: end -->" for mark in dead_air.MARKS.values()
@@ -79,12 +81,17 @@ def test_each_framework_has_a_place_of_its_own_in_both_readmes(monkeypatch, tmp_
     root.write_text("<!-- dead-air: begin --><!-- dead-air: end -->")
     monkeypatch.setattr(dead_air, "OWN", own)
     monkeypatch.setattr(dead_air, "ROOT", root)
+    printed = table(["outage", "ours"], [["a stall", "1.3 s"], ["**all**", "**0.4 s**"]])
 
-    assert dead_air.write(dead_air.MARKS["pipecat"], "of pipecat") == 0
-    assert dead_air.write(dead_air.MARKS["livekit"], "of livekit") == 1
-    assert "of pipecat" in root.read_text()
-    assert own.read_text().index("of pipecat") < own.read_text().index("of livekit")
-    assert "root.md has no markers for dead-air-livekit" in capsys.readouterr().err
+    assert dead_air.write(dead_air.MARKS["pipecat"], printed) == 0
+    assert dead_air.write(dead_air.MARKS["livekit"], "of livekit") == 0
+    assert "| a stall | 1.3 s |" in own.read_text()
+    assert "of livekit" in own.read_text()
+    assert "| **all** | **0.4 s** |" in root.read_text()
+    assert "a stall" not in root.read_text()
+    root.write_text("nothing")
+    assert dead_air.write(dead_air.MARKS["pipecat"], printed) == 1
+    assert "root.md" in capsys.readouterr().err
 
 
 def test_figures_of_a_starved_machine_are_not_written(monkeypatch, capsys):
