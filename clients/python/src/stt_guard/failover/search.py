@@ -9,7 +9,7 @@ from stt_guard.failover.stage import Stage
 from stt_guard.words import INIT_FAILURE, MID_CALL_FAILURE, Seen
 
 PAUSE_FIRST_S: Final = 0.25
-PAUSE_S: Final = 1.0  # the longest between two tries while the caller waits
+PAUSE_S: Final = 0.5  # the longest between two tries while the caller waits
 PAUSE_LATER_S: Final = 4.0  # and once nobody could be had for long
 PATIENCE: Final = 3  # an attempt may take this many times `connect_s` while others are tried
 

@@ -59,7 +59,8 @@ class Child(Leg):
             return classify(error, self.provider)
         self._reader = asyncio.create_task(self._read(stream))
         if await self._is_taken(stream, limit_s):
-            self._is_up = True
+            # From here on: a socket that is lost while the tail is said is lost all the same.
+            self._is_up, self._socket = True, getattr(stream, "_ws", None)
             self.came_up()
             return None
         return self._seen or Seen("timeout")
