@@ -68,11 +68,6 @@ class Member(Leg):
         return bool(getattr(self.service, "is_usable", True))
 
     @property
-    def is_up(self) -> bool:
-        """Whether its link is up, as far as it shows that."""
-        return self._up.is_set() if self.shows_link else not self._is_down
-
-    @property
     def is_leaving(self) -> bool:
         """Whether its link is down because it was told so: let go, or to come with new settings."""
         return self._is_leaving or not self.is_wanted
