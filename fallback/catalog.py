@@ -84,8 +84,8 @@ def confirmed() -> Catalog:
     """Return what the database confirmed within the last `LOOK_EVERY_S`.
 
     When that is longer ago, wait for the look that is under way, else for a new one, at most
-    `CONFIRM_WAIT_S`. A database that failed, or kept somebody waiting in vain, is waited for by
-    nobody until it has answered again. Never for a decision, which must not wait.
+    `CONFIRM_WAIT_S`. After the database failed or timed out, nobody waits for it until it has
+    answered again. Never for a decision, which must not wait.
     """
     return _cache.confirmed()
 
@@ -243,7 +243,7 @@ class Cache:
         self._worker: threading.Thread | None = None
         self._worker_since = 0.0
         self._is_failing = False
-        self._is_late = False  # somebody waited for it in vain since it last answered
+        self._is_late = False  # a wait for it timed out since it last answered
 
     def current(self) -> Catalog:
         """Return what is held; see the module's function."""

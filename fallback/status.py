@@ -104,7 +104,7 @@ def expire() -> None:
 def told(kind: Kind, version: int) -> None:
     """Note the version that an agent is told: whoever asks after it must not be shown one before.
 
-    Costs a comparison, for it is on the way of every decision.
+    Every decision calls this, so it costs only a comparison.
     """
     _board.told(kind, version)
 

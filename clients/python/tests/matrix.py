@@ -14,7 +14,7 @@ from tests.headless import Headless, headless
 AT_ONCE = 12
 LIMIT_S = 9.0
 LAST_S = 18.0  # with nobody left, all are tried again for 15 s
-TRUTH_S = 9.0  # a stall is reported when the provider that was left stays silent for 8 s
+VERDICT_S = 9.0  # a stall is reported when the provider that was left stays silent for 8 s
 SILENT = frozenset({"stall", "empty", "garbage", "freeze"})
 
 
@@ -151,7 +151,7 @@ async def follow(
     found = await running.wait_for(fakes[case.standby].tag, fault_s, limit_s)
     row.fallback_s = None if found is None else found - fault_s
     if case.fault in SILENT and found:
-        deadline_s = time.monotonic() + TRUTH_S
+        deadline_s = time.monotonic() + VERDICT_S
         while not row.of(case.primary) and time.monotonic() < deadline_s:
             await running.speak()
     seen = [one["at_s"] for one in row.of(case.primary) if one["at_s"] >= fault_s]

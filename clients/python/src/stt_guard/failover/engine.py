@@ -45,7 +45,7 @@ class Failover:
 
     @property
     def is_held(self) -> bool:
-        """Whether the active leg is to get no audio now: it is said to it, or another, later."""
+        """Whether audio is only kept for now, because the active leg cannot take it."""
         return self._stage.is_held
 
     @property
@@ -251,7 +251,7 @@ class Failover:
             leg.tries = 0
 
     async def _move(self, reason: str) -> None:
-        """Find somebody who listens, however often it takes; end the call only when it may."""
+        """Try until a provider listens; end the call only when it may."""
         search = Search(self._stage)
         try:
             await self._host.ready()

@@ -15,7 +15,7 @@ from stt_guard.failover.legs import Leg
 from stt_guard.failover.stage import Stage
 from stt_guard.words import INIT_FAILURE, STALL, Seen
 
-# Interim words that are no chance: one may be a guess at a noise.
+# One interim word may be a guess at a noise; two are words.
 WORDS_MIN: Final = 2
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class Opinions:
         self._timer: asyncio.TimerHandle | None = None
         self._check_task: asyncio.Task[None] | None = None
         self._is_answered = False  # the active leg wrote during the check
-        # When a leg that was left for its silence is called dead, unless it writes until then.
+        # When a silent leg that was left counts as dead, unless it writes before.
         self._verdicts: dict[Leg, asyncio.TimerHandle] = {}
 
     def look(self) -> None:
@@ -50,7 +50,7 @@ class Opinions:
         self.look()
 
     async def stop(self) -> None:
-        """Give up the check under way: the call moves for a better reason."""
+        """Stop the check that is under way: the active leg has failed anyway."""
         if self._check_task:
             self._check_task.cancel()
             await asyncio.wait({self._check_task})

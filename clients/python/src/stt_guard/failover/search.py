@@ -1,4 +1,4 @@
-"""Who can be had, when the one who listened is lost: several are tried at once if they are slow."""
+"""Finds a provider that connects when the active one is lost; slow ones are tried side by side."""
 
 import asyncio
 import random

@@ -53,7 +53,7 @@ class StallWatch:
         self._has_finals = self._writes_while_speaking = False
 
     def meet_another(self, now_s: float, *, is_answered: bool) -> None:
-        """Another provider listens from now: what was learned of the one before is no more true."""
+        """Another provider listens from now: forget what was learned of the one before."""
         self._slowest_s = 0.0
         self._has_finals = self._writes_while_speaking = False
         if is_answered:
