@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 
 .DEFAULT_GOAL := up
-.PHONY: up test check bench lock
+.PHONY: up test check bench soak lock
 
 up:
 	@bin/up
@@ -24,6 +24,11 @@ check:
 bench:
 	@bin/install dev
 	$(PYTHON) -m tests.benchmarks
+
+# The production topology under mixed traffic for 15 minutes; needs PostgreSQL and redis-server.
+soak:
+	@bin/install dev
+	$(PYTHON) -m tests.soak
 
 # Locks with hashes for every platform, readable by plain pip. Needs uv on PATH.
 lock:
