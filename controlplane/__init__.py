@@ -7,6 +7,7 @@ redis_cluster.py   the connection factory that django-redis lacks for a Cluster
 logs.py            what a log line looks like, and where it goes
 asgi.py urls.py    the doors: HTTP and WebSocket
 embedded_redis.py  a real Redis server in VAR_DIR, for when no REDIS_URL is set
-supervisor.py      child processes that die with their parent, and start again when they fall
+supervisor.py      child processes that die with their parent, and start again if they fall or hang
+pulse.py           whether a process that runs still answers
 bootstrap.py       a database ready to serve: migrations, starter configuration, first admin
 """

@@ -4,6 +4,7 @@ Each variable can also be given as a file: `NAME_FILE=/run/secrets/name`, which 
 Empty counts as not set. A wrong value stops the start with what is wrong and what would be right.
 """
 
+import ipaddress
 import os
 import re
 from collections.abc import Iterable
@@ -24,6 +25,7 @@ VARIABLES: Final = frozenset(
         "DJANGO_SUPERUSER_USERNAME",
         "EMBEDDED_REDIS_BIN",
         "FALLBACK_NAMESPACE",
+        "FORWARDED_ALLOW_IPS",
         "HISTORY_DAYS",
         "LOG_FORMAT",
         "LOG_LEVEL",
@@ -96,6 +98,18 @@ def addresses(name: str) -> list[tuple[str, int]]:
     if not all(re.fullmatch(r"[^\s:]+:\d{1,5}", address) for address in found):
         raise _wrong(name, "host:port,host:port,…")
     return [(host, int(port)) for host, port in (address.split(":") for address in found)]
+
+
+def networks(name: str) -> list[str]:
+    """Read a comma-separated list of IP addresses and networks, or `*` for all."""
+    found = words(name)
+    try:
+        for word in found:
+            if word != "*":
+                ipaddress.ip_network(word)
+    except ValueError as error:
+        raise _wrong(name, "addresses or networks, as 10.0.0.7,10.1.0.0/16, or *") from error
+    return found
 
 
 def _read(name: str) -> str:

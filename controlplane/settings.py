@@ -94,6 +94,8 @@ PUBLIC_URL = env.text("PUBLIC_URL", pattern=r"https?://[^\s/]+", like="https://s
 FALLBACK_NAMESPACE = env.text(
     "FALLBACK_NAMESPACE", "default", pattern=r"[A-Za-z0-9_.-]{1,64}", like="production"
 )
+# The proxies whose X-Forwarded-For and -Proto are believed; nobody's, unless said.
+FORWARDED_ALLOW_IPS = env.networks("FORWARDED_ALLOW_IPS")
 HISTORY_DAYS = env.number("HISTORY_DAYS", 180, lowest=1, highest=3650)
 PAST_DAYS = env.number("PAST_DAYS", 30, lowest=1, highest=365)
 CHANGES_NEED_APPROVAL = env.flag("CHANGES_NEED_APPROVAL", default=False)

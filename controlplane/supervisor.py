@@ -1,4 +1,4 @@
-"""Child processes that die with their parent, and are started again when they fall over.
+"""Child processes that die with their parent, and are started again when they fall over or hang.
 
 The parent watches and restarts; if it is itself killed, the kernel kills the children (Linux), so
 that none is left to hold a port or a socket.
@@ -16,6 +16,8 @@ from pathlib import Path
 
 import structlog
 
+from controlplane.pulse import Pulse
+
 log = structlog.get_logger(__name__)
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -23,6 +25,8 @@ LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 BACKOFF_FIRST_S = 0.5
 BACKOFF_LAST_S = 30.0
+# A process that hangs is asked to end, and killed after this.
+HUNG_GRACE_S = 3.0
 # A child that ran this long was well: its next fall is a first one again.
 STEADY_AFTER_S = 60.0
 
@@ -66,31 +70,51 @@ def stop(process: subprocess.Popen[bytes], *, timeout_s: float) -> None:
 
 @dataclass
 class Child:
-    """A process to keep running. `start` returns None where somebody else runs it already."""
+    """A process to keep running. `start` returns None where somebody else runs it already.
+
+    With a `pulse`, it is also ended and started again when it runs on without answering.
+    """
 
     name: str
     start: Callable[[], subprocess.Popen[bytes] | None]
     stop_timeout_s: float
+    pulse: Pulse | None = None
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
     started_at_s: float = field(default=0.0, init=False)
     next_start_s: float | None = field(default=None, init=False)
     backoff_s: float = field(default=BACKOFF_FIRST_S, init=False)
+    kill_at_s: float | None = field(default=None, init=False)
 
     def launch(self, now_s: float) -> None:
         """Start the process. Raises OSError or RuntimeError if it cannot be had."""
         self.started_at_s = now_s
-        self.next_start_s = None
+        self.next_start_s = self.kill_at_s = None
+        if self.pulse is not None:
+            self.pulse.forget()
         self.process = self.start()
 
     def watch(self, now_s: float) -> None:
-        """Notice that the process fell, and start it again when its wait is over."""
+        """Notice that the process fell or hangs, and start it again when its wait is over."""
         code = None if self.process is None else self.process.poll()
         if code is None:
+            self._end_if_hung(now_s)
             return
         if self.next_start_s is None:
             self._plan_restart(now_s, code)
         elif now_s >= self.next_start_s:
             self._restart(now_s)
+
+    def _end_if_hung(self, now_s: float) -> None:
+        """Ask a process that no longer answers to end; kill it when it does not do that either."""
+        if self.process is None or self.pulse is None:
+            return
+        if self.kill_at_s is not None:
+            if now_s >= self.kill_at_s:
+                self.process.kill()
+        elif self.pulse.is_gone():
+            log.error("child_hangs", child=self.name, killed_in_s=HUNG_GRACE_S)
+            self.process.terminate()
+            self.kill_at_s = now_s + HUNG_GRACE_S
 
     def _plan_restart(self, now_s: float, code: int) -> None:
         """Set the time of the next start: soon after a long run, later after each quick fall."""
@@ -118,6 +142,8 @@ class Supervisor:
         """Start the child now, and keep it running from now on."""
         child.launch(time.monotonic())
         self.children.append(child)
+        if child.pulse is not None:
+            child.pulse.start()
 
     def watch(self) -> None:
         """Restart who fell. Call it a few times a second."""

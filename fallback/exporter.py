@@ -8,6 +8,7 @@ Transitions and alerts are counted by the pump that carried them, so a pump open
 """
 
 import hmac
+import os
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -132,8 +133,10 @@ class _Scrape(BaseHTTPRequestHandler):
     timeout = 5.0  # a scraper that says nothing keeps no thread
 
     def do_GET(self) -> None:
-        """Answer with the metrics, 401 or 404."""
-        if self.path.partition("?")[0] != "/metrics":
+        """Answer with the metrics, 401 or 404; on `/livez` with the process's number."""
+        if self.path == "/livez":
+            self._answer(200, str(os.getpid()).encode())
+        elif self.path.partition("?")[0] != "/metrics":
             self._answer(404, b"")
         elif not _is_token(self.headers.get("Authorization", "")):
             self._answer(401, b"")

@@ -14,10 +14,12 @@ from tests.processes import clean_environment
 
 
 @contextmanager
-def running(var_dir: Path, port: int, **environment: str) -> Iterator[subprocess.Popen[str]]:
+def running(
+    var_dir: Path, port: int, *options: str, **environment: str
+) -> Iterator[subprocess.Popen[str]]:
     """Run `up` in the block; its process has `said`, what it printed until it was ready."""
     process = subprocess.Popen(
-        [sys.executable, "manage.py", "up", "--port", str(port)],
+        [sys.executable, "manage.py", "up", "--port", str(port), *options],
         cwd=settings.BASE_DIR,
         env=clean_environment(var_dir, **environment),
         stdout=subprocess.PIPE,

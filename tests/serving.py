@@ -23,6 +23,13 @@ async def serving(app: Any = application) -> AsyncIterator[str]:
         log_level="error",
         timeout_graceful_shutdown=3,
     )
+    async with running_server(config) as address:
+        yield address
+
+
+@asynccontextmanager
+async def running_server(config: uvicorn.Config) -> AsyncIterator[str]:
+    """Run a server in the block; yield `host:port`."""
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None
     task = asyncio.create_task(server._serve())

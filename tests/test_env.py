@@ -84,3 +84,17 @@ def test_addresses_are_hosts_with_their_ports(monkeypatch):
 def test_a_variable_that_is_not_in_the_list_cannot_be_read():
     with pytest.raises(LookupError, match="HOME is not in"):
         env.text("HOME")
+
+
+def test_s19_proxies_are_addresses_and_networks(monkeypatch):
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "10.0.0.7, 10.1.0.0/16,::1")
+
+    assert env.networks("FORWARDED_ALLOW_IPS") == ["10.0.0.7", "10.1.0.0/16", "::1"]
+
+
+@pytest.mark.parametrize("word", ["localhost", "10.0.0.0/33", "10.0.0.1/8", "**"])
+def test_s19_a_proxy_that_is_no_address_is_refused(monkeypatch, word: str):
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", word)
+
+    with pytest.raises(ImproperlyConfigured, match=r"FORWARDED_ALLOW_IPS is .*10\.0\.0\.7"):
+        env.networks("FORWARDED_ALLOW_IPS")

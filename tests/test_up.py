@@ -1,10 +1,12 @@
 """`manage.py up`, run for real: it serves, stops cleanly, leaves no orphan, keeps its state."""
 
 import json
+import os
 import re
 import signal
 import socket
 import subprocess
+import time
 import urllib.request
 from pathlib import Path
 
@@ -60,6 +62,35 @@ def test_a_redis_that_was_killed_is_started_again_with_its_state(tmp_path):
 
         assert eventually(lambda: socket_answers(tmp_path, other_than=before))
         assert client.get("state") == "open"
+
+
+def children(up: subprocess.Popen[str]) -> dict[str, int]:
+    """Return the process ids of web and pump under an `up`."""
+    found = {}
+    for pid in Path(f"/proc/{up.pid}/task/{up.pid}/children").read_text().split():
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        found |= {name: int(pid) for name in ("web", "pump") if name.encode() in words}
+    return found
+
+
+def test_a8_a_web_process_and_a_pump_that_hang_are_started_again(tmp_path):
+    with running(tmp_path, port := free_port(), "--hung-after", "3") as up:
+        hung = children(up)
+        assert eventually(lambda: is_read(f"http://127.0.0.1:{port + 1}/livez"))
+        time.sleep(1)  # until the pulse has been felt once
+        for pid in hung.values():
+            os.kill(pid, signal.SIGSTOP)
+
+        assert eventually(lambda: not set(children(up).values()) & set(hung.values()), within_s=30)
+        assert eventually(lambda: is_read(f"http://127.0.0.1:{port}/readyz"), within_s=30)
+
+
+def is_read(url: str) -> bool:
+    """Say whether a page can be had."""
+    try:
+        return bool(get(url))
+    except OSError:
+        return False
 
 
 def socket_answers(var_dir: Path, *, other_than: int) -> bool:

@@ -12,9 +12,9 @@ import subprocess
 import sys
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -22,12 +22,12 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from controlplane.bootstrap import Admin, prepare_database
 from controlplane.embedded_redis import STOP_TIMEOUT_S, EmbeddedRedis, EmbeddedRedisError
+from controlplane.pulse import DIRECT, SILENT_S, Pulse, answer_of
 from controlplane.supervisor import Child, Supervisor, spawn
+from fallback.management.commands.web import DRAIN_S
 
 READY_TIMEOUT_S = 60.0
 WATCH_EVERY_S = 0.2
-# Uvicorn waits this long for requests in flight and tells open sockets to come back (1012).
-DRAIN_S = 10
 
 
 class Command(BaseCommand):
@@ -39,15 +39,22 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
         parser.add_argument("--port", type=int, default=settings.PORT, help="port [%(default)s]")
+        parser.add_argument(
+            "--hung-after",
+            type=float,
+            default=SILENT_S,
+            metavar="SECONDS",
+            help="restart web or pump when it runs but has not answered for so long [%(default)g]",
+        )
 
-    def handle(self, *_args: Any, host: str, port: int, **_options: Any) -> None:
+    def handle(self, *_args: Any, host: str, port: int, hung_after: float, **_options: Any) -> None:
         supervisor = Supervisor()
         url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
         with only_one(), stopped_by_signals(supervisor):
             refuse_taken_port(host, port)
             start_redis(supervisor)
             admin = prepare_database()
-            start_services(supervisor, host=host, port=port, url=url)
+            start_services(supervisor, host=host, port=port, url=url, hung_after_s=hung_after)
             self.greet(url, admin)
             wait_until_ready(supervisor, url)
             self.say(f"ready: {url}/readyz answers 200. Ctrl-C stops everything.")
@@ -125,25 +132,34 @@ def start_redis(supervisor: Supervisor) -> None:
         raise CommandError(str(error)) from error
 
 
-def start_services(supervisor: Supervisor, *, host: str, port: int, url: str) -> None:
+def start_services(
+    supervisor: Supervisor, *, host: str, port: int, url: str, hung_after_s: float
+) -> None:
     """Start web and pump. They are told that this is plain HTTP, unless PUBLIC_URL says else."""
     environment = {**os.environ, "PUBLIC_URL": settings.PUBLIC_URL or url}
-    uvicorn = [
-        "-m",
-        "uvicorn",
-        "controlplane.asgi:application",
-        "--host",
-        host,
-        "--port",
-        str(port),
-    ]
-    uvicorn += ["--lifespan", "off", "--proxy-headers", "--no-access-log"]
-    uvicorn += ["--timeout-graceful-shutdown", str(DRAIN_S), "--ws-ping-interval", "20"]
+    web = ["manage.py", "web", "--host", host, "--port", str(port)]
     pump = ["manage.py", "pump"]
     if port < 65_535:  # the next port has what the pump counts; taken, it goes on without
         pump += ["--metrics", f"127.0.0.1:{port + 1}"]
-    for name, arguments in {"web": uvicorn, "pump": pump}.items():
-        supervisor.add(Child(name, starter(arguments, environment), stop_timeout_s=DRAIN_S + 5))
+    for name, arguments in {"web": web, "pump": pump}.items():
+        start = starter(arguments, environment)
+        child = Child(name, start, stop_timeout_s=DRAIN_S + 5)
+        child.pulse = Pulse(partial(PULSES[name], child, url, port), silent_s=hung_after_s)
+        supervisor.add(child)
+
+
+def web_answers(_web: Child, url: str, _port: int, timeout_s: float) -> bool:
+    """Say whether the web process answers; nothing else can have its port."""
+    return answer_of(f"{url}/livez", timeout_s) is not None
+
+
+def pump_answers(pump: Child, _url: str, port: int, timeout_s: float) -> bool:
+    """Say whether the pump answers where its metrics are. Somebody else may have that port."""
+    pid = None if pump.process is None else pump.process.pid
+    return answer_of(f"http://127.0.0.1:{port + 1}/livez", timeout_s) == f"{pid}".encode()
+
+
+PULSES = {"web": web_answers, "pump": pump_answers}
 
 
 def starter(
@@ -167,9 +183,8 @@ def wait_until_ready(supervisor: Supervisor, url: str) -> None:
 
 def answers(url: str) -> bool:
     """Say whether the URL answers 200 within a few seconds, asked past any proxy."""
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with direct.open(url, timeout=5) as response:
+        with DIRECT.open(url, timeout=5) as response:
             return bool(response.status == 200)
     except (urllib.error.URLError, OSError):
         return False
