@@ -363,6 +363,32 @@ async def test_clients_are_counted_while_they_listen(key):
         await until(lambda: clients() == before)
 
 
+async def test_a_send_goes_as_far_as_it_can_at_once_and_the_rest_is_a_task():
+    written, go = [], asyncio.Event()
+
+    async def send(*, waits: bool) -> None:
+        written.append("begun")
+        if waits:
+            async with asyncio.timeout(5):  # belongs to one task from its beginning to its end
+                await go.wait()
+        written.append("done")
+
+    at_once, later = begin(send(waits=False)), begin(send(waits=True))
+    assert (at_once, written) == (None, ["begun", "done", "begun"])
+    go.set()
+    await later
+
+    assert written == ["begun", "done", "begun", "done"]
+
+
+async def test_a_send_that_fails_at_once_says_so_to_whoever_began_it():
+    async def send() -> None:
+        raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        begin(send())
+
+
 async def test_a_send_that_is_cancelled_while_it_waits_hears_of_it():
     ended = []
 

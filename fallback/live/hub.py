@@ -6,6 +6,7 @@ one that takes nothing for `SLOW_S` is dropped.
 """
 
 import asyncio
+import sys
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass, field
@@ -181,19 +182,28 @@ class Hub:
 def begin(sending: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
     """Run a send as far as it goes without waiting; None when that was all of it.
 
-    The rest becomes a task, as `Task(eager_start=True)` has it from Python 3.12 on. A thousand
-    clients whose sockets take the message are so written to in one go.
+    The rest becomes a task. A thousand clients whose sockets take the message are so written to in
+    one go. Raises what the send raises at once.
     """
+    loop = asyncio.get_running_loop()
+    if sys.version_info >= (3, 12):
+        task = asyncio.Task(sending, loop=loop, eager_start=True)
+        if not task.done():
+            return task
+        return task.result()
     try:
         waits_for = sending.send(None)
     except StopIteration:
         return None
-    return asyncio.get_running_loop().create_task(_rest(sending, waits_for))
+    return loop.create_task(_rest(sending, waits_for))
 
 
 @types.coroutine
 def _rest(sending: Coroutine[Any, Any, None], waits_for: Any) -> Generator[Any, Any, None]:
-    """Go on with a coroutine that was begun and waits for a future."""
+    """Go on with a coroutine that was begun and waits for a future.
+
+    For Python 3.11 alone: later ones refuse a generator as a task, and have eager ones instead.
+    """
     step: Callable[[Any], Any]
     value: Any
     while True:
