@@ -50,7 +50,8 @@ def main() -> None:
         Path(path).chmod(0o755)  # PostgreSQL's user must get into its own directory below
         with production(Path(path), free_port) as running:
             broken = _run(running, seconds, asked.rate)
-    print("\n".join(f"  BROKEN  {one}" for one in broken))
+    for one in broken:
+        print(f"  BROKEN  {one}")
     print("FAIL" if broken else "PASS")
     sys.exit(bool(broken))
 

@@ -70,7 +70,7 @@ def production(directory: Path, ports: Callable[[], int]) -> Iterator[Production
         urls, processes = [], {}
         for name in WEBS:
             port = ports()
-            processes[name] = start(name, *web_arguments(port))
+            processes[name] = start(name, "manage.py", "web", "--port", str(port))
             urls.append(f"http://127.0.0.1:{port}")
         for name in PUMPS:
             processes[name] = start(name, "manage.py", "pump", "--name", name)
@@ -78,15 +78,6 @@ def production(directory: Path, ports: Callable[[], int]) -> Iterator[Production
             _wait_for_answer(f"{url}/readyz", logs)
         master = Sentinel([("127.0.0.1", port) for port in sentinels]).master_for(MASTER)
         yield Production(environment, tuple(urls), processes, master, slack, logs)
-
-
-def web_arguments(port: int) -> list[str]:
-    """Return what starts a web process."""
-    return [
-        "-m", "uvicorn", "controlplane.asgi:application", "--host", "127.0.0.1",
-        "--port", str(port), "--lifespan", "off", "--no-access-log",
-        "--timeout-graceful-shutdown", "10", "--ws-ping-interval", "20",
-    ]  # fmt: skip
 
 
 def manage(*arguments: str, environment: Mapping[str, str], said: str = "") -> str:
