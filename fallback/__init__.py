@@ -40,12 +40,13 @@ Verbs and reads
     status       everything as it is now, one value for all readers
     backtest/    REHEARSAL: the recorded past through the machine, under proposed thresholds
     flushing     how a process writes what it gathered
+    spells       what a worker waits for: whose fault an error is, and each spell said once
     metrics      what is counted; exporter: what is read when Prometheus asks
 
 After a transition
     history/     events into rows and incidents, exactly once, in any order
     alerts/      which events deserve an alert, to whom; delivered once, through an outbox
-    pump         WHERE EVENTS GO: the HANDLERS tuple
+    pump/        WHERE EVENTS GO: the HANDLERS tuple
     live/        WHAT PEOPLE AND AGENTS SEE LIVE: the feed, and the dashboard it keeps true
 
 The surfaces: parse, call one verb, render

@@ -33,6 +33,8 @@ STATES: Final = frozenset(State) | {""}  # a notice about no one breaker has non
 TRIMMED: Final = "trimmed from the stream before it was processed"
 COUNTED_AT_MOST: Final = 1000  # on a server that does not tell its lag, more is "at least this"
 FORGET_CONSUMER_MS: Final = 24 * 3_600_000
+WAITING: Final = "waiting"  # the key that says what a pump waits for
+WAITING_TOLD_MS: Final = 15_000  # a pump that waits says so again within six seconds
 LATEST_MS: Final = 253_402_300_799_000  # the end of the year 9999, the last that a datetime holds
 LARGEST_VERSION: Final = 2**63 - 1
 
@@ -70,6 +72,17 @@ class Lag:
     def age_ms(self) -> int:
         """The age of the oldest; 0 when nothing waits."""
         return 0 if self.oldest_ms is None else max(0, self.now_ms - self.oldest_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A pump that cannot work: for "database" or "redis", why in the driver's words for it
+    ("DiskFull 53100"), since when by its own clock."""
+
+    consumer: str
+    what: str
+    why: str
+    since_ms: int
 
 
 def read(kind: Kind, consumer: str, *, count: int, block_ms: int = 0) -> list[Entry]:
@@ -126,13 +139,15 @@ def acknowledge(kind: Kind, entry_ids: Sequence[str]) -> None:
         _call(kind, lambda redis, key: redis.xack(key, GROUP, *entry_ids))
 
 
-def deliveries(kind: Kind, entry_id: str) -> int:
-    """Return how often an entry was handed out and not acknowledged; 0 when it is not pending."""
-    rows = _in_group(
-        kind,
-        lambda redis, key: redis.xpending_range(key, GROUP, min=entry_id, max=entry_id, count=1),
-    )
-    return int(rows[0]["times_delivered"]) if rows else 0
+def hold(kind: Kind, consumer: str, entry_ids: Sequence[str]) -> None:
+    """Say that `consumer` still works on these entries: they are not stale, however old."""
+    if entry_ids:
+        _in_group(
+            kind,
+            lambda redis, key: redis.xclaim(
+                key, GROUP, consumer, min_idle_time=0, message_ids=list(entry_ids), justid=True
+            ),
+        )
 
 
 def put_back(kind: Kind, fields: Mapping[str, str]) -> None:
@@ -171,6 +186,24 @@ def silence_ms(kind: Kind) -> int | None:
     remembers a reader only when there was something to read: `read` is no sign of life.)
     """
     return min((int(row["idle"]) for row in _consumers(kind)), default=None)
+
+
+def say_waiting(waiting: Waiting) -> None:
+    """Tell whoever asks for a pump's readiness what it waits for, until `WAITING_TOLD_MS`."""
+    text = json.dumps([waiting.consumer, waiting.what, waiting.why, waiting.since_ms])
+    name = breaker.key(Kind.STT, WAITING)
+    _call(Kind.STT, lambda redis, _: redis.set(name, text, px=WAITING_TOLD_MS))
+
+
+def say_no_more_waiting() -> None:
+    """Take back what was said last; a pump that still waits says it again within seconds."""
+    _call(Kind.STT, lambda redis, _: redis.delete(breaker.key(Kind.STT, WAITING)))
+
+
+def waiting() -> Waiting | None:
+    """Return what the last pump that said so waits for; None when none does."""
+    found = _call(Kind.STT, lambda redis, _: redis.get(breaker.key(Kind.STT, WAITING)))
+    return Waiting(*json.loads(found)) if found else None
 
 
 def leave(kind: Kind, consumer: str) -> None:

@@ -20,7 +20,7 @@ standin standing stats past
 keys roles cautions
 catalog configuration
 stream
-flushing
+flushing spells
 breaker models
 machine decision messages
 metrics times pacing

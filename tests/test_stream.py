@@ -112,14 +112,23 @@ def test_the_entries_of_a_living_consumer_are_left_to_it(redis_client):
     assert claim("other", idle_ms=60_000) == []
 
 
-def test_the_number_of_deliveries_rises_with_each(redis_client):
-    write(redis_client, event(1))
-    entry = read()[0]
-    first = stream.deliveries(STT, entry.id)
-    stream.owed(STT, "one", count=9)
+def test_what_a_consumer_says_it_works_on_is_not_stale(redis_client):
+    write(redis_client, *outage())
+    entries = read("slow")
+    time.sleep(0.3)
+    stream.hold(STT, "slow", [entry.id for entry in entries])
 
-    assert (first, stream.deliveries(STT, entry.id)) == (1, 2)
-    assert stream.deliveries(STT, "1-1") == 0
+    assert claim("other", idle_ms=250) == []
+    assert len(stream.owed(STT, "slow", count=9)) == 5
+
+
+def test_what_a_consumer_says_it_works_on_does_not_come_back_once_acknowledged(redis_client):
+    write(redis_client, event(1))
+    [entry] = read()
+    stream.acknowledge(STT, [entry.id])
+    stream.hold(STT, "one", [entry.id])
+
+    assert stream.lag(STT).entries == 0
 
 
 @pytest.mark.parametrize("taker", ["living", "dead"])

@@ -12,11 +12,11 @@ from typing import Final
 
 import structlog
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, close_old_connections, connections
+from django.db import close_old_connections, connections
 from django.db.models import Q
 from django.utils import timezone
 
-from fallback import metrics
+from fallback import metrics, spells
 from fallback.alerts import outbox
 from fallback.alerts.delivery import Delivery, Timing
 from fallback.alerts.door import Slack
@@ -24,7 +24,6 @@ from fallback.models import AlertThread
 
 AT_ONCE: Final = 20  # threads that one turn takes up
 IDLE_S: Final = 0.5
-FAILED_S: Final = 5.0
 HELD_UP_S: Final = 60.0  # a thread whose work raised something unforeseen waits this long
 UPKEEP_S: Final = 600.0
 FORGET_AT_MOST: Final = 500
@@ -47,14 +46,13 @@ class Sender:
 
     def run(self, stop: threading.Event) -> None:
         """Take turns until `stop` is set."""
+        spell = spells.Spell("sender")
         while not stop.is_set():
             try:
                 wait_s = 0.0 if self.turn() else IDLE_S
+                spell.over()
             except Exception as error:  # a sender that ends helps nobody: it says why, and goes on
-                is_expected = isinstance(error, OperationalError | InterfaceError)
-                log.error("sender_waits", error=str(error)[:200], exc_info=not is_expected)
-                metrics.degraded("sender")
-                wait_s = FAILED_S
+                wait_s = spell.after(error)
             finally:
                 close_old_connections()
             stop.wait(wait_s)
@@ -97,9 +95,9 @@ class Sender:
         """Work on one thread; what is wrong with it must not hold the others."""
         try:
             Delivery(thread, self._slack, self._timing, self._now).run()
-        except (OperationalError, InterfaceError):
-            raise
-        except Exception:
+        except Exception as error:
+            if spells.is_database(error):
+                raise
             log.exception("alert_thread_failed", thread=thread.pk)
             metrics.degraded("alert_thread")
             later = self._now() + timedelta(seconds=HELD_UP_S)

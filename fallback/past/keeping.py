@@ -1,10 +1,11 @@
 """From Redis into the database: whole slots, once they are over; and what is forgotten."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
+from fallback import spells
 from fallback.domain import Kind
 from fallback.models import RecordedSlot
 from fallback.past import slots
@@ -35,9 +36,13 @@ class Keeper:
             for kind in Kind:
                 found = slots.read(kind, slot_ms)
                 rows += [_row(kind, provider, slot) for provider, slot in found.items()]
-        RecordedSlot.objects.bulk_create(rows, ignore_conflicts=True)
+        spells.store_all(rows, _store)
         self._done_until_ms = max(start_ms, end_ms)
         return len(rows)
+
+
+def _store(rows: Sequence[RecordedSlot]) -> None:
+    RecordedSlot.objects.bulk_create(rows, ignore_conflicts=True)
 
 
 def _row(kind: Kind, provider: str, slot: Slot) -> RecordedSlot:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import structlog
 from django.db import IntegrityError, transaction
 
-from fallback import breaker
+from fallback import breaker, metrics, spells
 from fallback.backtest import Span
 from fallback.backtest.fates import infer
 from fallback.backtest.lane import Lane
@@ -39,7 +39,19 @@ def follow(now_ms: int | None = None) -> int:
     """
     ShadowRun.objects.filter(provider__shadow_policy=None).delete()
     rows = Provider.objects.filter(enabled=True).exclude(shadow_policy=None)
-    return sum(_step(row, now_ms) for row in rows.select_related("shadow_policy"))
+    return sum(_alone(row, now_ms) for row in rows.select_related("shadow_policy"))
+
+
+def _alone(row: Provider, at_ms: int | None) -> int:
+    """Take one provider's step; what is wrong with it must not hold up the others'."""
+    try:
+        return _step(row, at_ms)
+    except Exception as error:
+        if spells.culprit(error):
+            raise
+        metrics.degraded("shadow_step")
+        log.exception("shadow_step_failed", provider=row.slug)
+        return 0
 
 
 def _step(row: Provider, at_ms: int | None) -> int:

@@ -1,10 +1,11 @@
 """From Redis into the database: what the pump does every few seconds, and what it forgets."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from fallback import spells
 from fallback.domain import Kind
 from fallback.models import ProviderMinute
 from fallback.stats import minutes
@@ -57,6 +58,10 @@ def _write(news: dict[Place, Counts]) -> None:
         )
         for place, counts in news.items()
     ]
+    spells.store_all(rows, _store)
+
+
+def _store(rows: Sequence[ProviderMinute]) -> None:
     ProviderMinute.objects.bulk_create(
         rows,
         update_conflicts=True,
