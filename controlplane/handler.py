@@ -4,24 +4,45 @@ Django's own handler gives each request a thread of its own and enters it once o
 synchronous middleware, once for each signal and once to close the response; under load that is
 most of a decision's time. Here whatever is asynchronous (health, static files: first in MIDDLEWARE)
 runs in the event loop, and all that follows runs as it would under WSGI, in one visit to a thread.
+
+What a request may take is bounded before: its body (controlplane/bodies.py), and its place in a
+queue for threads (controlplane/pools.py). Decisions and outcomes have shares of their own.
 """
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from django.core import signals
 from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest, get_script_prefix
-from django.http import HttpResponseBase
+from django.http import HttpResponse, HttpResponseBase
 from django.urls import set_script_prefix
+
+from controlplane import answers, bodies, problem, request_id
+from controlplane.pools import Busy, Pool
+from controlplane.request_log import Line
 
 # What calls wait for has threads of its own: pages that hang in the database cannot take them.
 # Enough of them that a Redis as slow as its timeout allows still leaves 400 decisions a second.
 CALL_PATHS: Final = frozenset({"/api/v1/decisions", "/api/v1/outcomes"})
-CALL_THREADS: Final = ThreadPoolExecutor(max_workers=64, thread_name_prefix="call")
-OTHER_THREADS: Final = ThreadPoolExecutor(max_workers=32, thread_name_prefix="page")
+CALLS: Final = Pool("call", threads=64, waiting=256, wait_s=5.0)
+# Everything polls the status: it must not wait behind pages either.
+STATUS_PATHS: Final = frozenset({"/api/v1/status"})
+STATUS: Final = Pool("status", threads=8, waiting=64, wait_s=5.0)
+# Hashing a password takes a core for a while: a flood of sign-ins gets two threads, no more.
+SIGN_IN_PATHS: Final = frozenset({"/admin/login/"})
+SIGN_IN: Final = Pool("sign-in", threads=2, waiting=16, wait_s=5.0)
+PAGES: Final = Pool("page", threads=32, waiting=64, wait_s=10.0)
+
+RETRY_AFTER_S: Final = 1
+# Whoever is refused in the middle of sending may finish, unheard: else it would see its connection
+# reset in place of the answer.
+UNHEARD_S: Final = 2.0
+UNHEARD_BYTES: Final = 4 * 1024 * 1024
+
+CALL_BODIES: Final = bodies.Share()
+OTHER_BODIES: Final = bodies.Share()
 
 Synchronous = Callable[[ASGIRequest], HttpResponseBase]
 
@@ -50,16 +71,29 @@ class Handler(ASGIHandler):
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request. A client that goes away does not stop what it asked for."""
+        own_id = request_id.chosen(_header(scope, b"x-request-id"))
+        line = Line(scope, own_id)
+        share = CALL_BODIES if scope["path"] in CALL_PATHS else OTHER_BODIES
         try:
-            body = await self.read_body(receive)
+            body = await bodies.read(scope, receive, share)
         except RequestAborted:
+            return
+        except bodies.Refused as error:
+            answer = _refused(scope, own_id, error)
+            line.end(answer.status_code, None)
+            await self._send_unheard(answer, receive, send)
             return
         with body:
             request, refusal = self.create_request(scope, body)
-            response: Any = refusal if request is None else await self.run_get_response(request)
+            if request is None:
+                response: Any = answers.finish(refusal, own_id)
+            else:
+                request_id.give(request, own_id)
+                response = await self.run_get_response(request)
             try:
                 await self.send_response(response, send)
             finally:
+                line.end(response.status_code, request)
                 if not response.closed:
                     response.close()
 
@@ -73,7 +107,74 @@ class Handler(ASGIHandler):
             return response
 
         async def hop(request: ASGIRequest) -> HttpResponseBase:
-            threads = CALL_THREADS if request.path in CALL_PATHS else OTHER_THREADS
-            return await asyncio.get_running_loop().run_in_executor(threads, in_thread, request)
+            try:
+                return await pool_of(request.path).run(in_thread, request)
+            except Busy:
+                return _busy(request)
 
         return hop
+
+    async def _send_unheard(self, response: HttpResponse, receive: Any, send: Any) -> None:
+        """Answer before the body is there, take some more of it unheard, and close."""
+
+        async def send_open(message: Any) -> None:
+            await send({**message, "more_body": True} if "body" in message else message)
+
+        await self.send_response(response, send_open)
+        left = UNHEARD_BYTES
+        try:
+            async with asyncio.timeout(UNHEARD_S):
+                while left > 0:
+                    message = await receive()
+                    left -= len(message.get("body", b""))
+                    if message["type"] == "http.disconnect" or not message.get("more_body"):
+                        break
+        except TimeoutError:
+            pass
+        await send({"type": "http.response.body", "body": b""})
+
+
+def pool_of(path: str) -> Pool:
+    """Return the threads that a path has its share in."""
+    if path in CALL_PATHS:
+        return CALLS
+    if path in STATUS_PATHS:
+        return STATUS
+    return SIGN_IN if path in SIGN_IN_PATHS else PAGES
+
+
+def _refused(scope: Any, own_id: str, refusal: bodies.Refused) -> HttpResponse:
+    """Answer a body that is not taken; what follows of it makes the connection useless."""
+    response = problem.response(
+        refusal.status,
+        code=refusal.code,
+        detail=str(refusal),
+        path=scope["path"],
+        request_id=own_id,
+        headers={"Connection": "close"},
+    )
+    response.headers["Content-Length"] = str(len(response.content))
+    if refusal.status == 503:
+        response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    answers.finish(response, own_id)
+    return response
+
+
+def _busy(request: ASGIRequest) -> HttpResponse:
+    """Answer for threads that are all taken."""
+    return problem.response(
+        503,
+        code="busy",
+        detail="Too many requests at once here; ask again in a moment.",
+        path=request.path,
+        request_id=request_id.of(request),
+        headers={"Retry-After": str(RETRY_AFTER_S)},
+    )
+
+
+def _header(scope: Any, name: bytes) -> str:
+    """Return a header of the request, empty where there is none."""
+    for known, value in scope["headers"]:
+        if known == name:
+            return str(value, "latin-1")
+    return ""

@@ -2,17 +2,20 @@
 
 No tracebacks by `rich`, even where it happens to be installed: it walks every local variable of
 every frame, and one failing request can occupy a core for minutes.
+
+What strangers and operators wrote is in log lines too, so every line is cleaned here, whoever wrote
+it: no control character and no escape sequence reaches a terminal, and no text begins a new line.
 """
 
+import logging
+from collections.abc import Mapping, MutableMapping
 from typing import Any, Final
 
 import structlog
-from django.dispatch import receiver
-from django.http import HttpRequest
-from django_structlog.signals import bind_extra_request_metadata
 
 FORMATS: Final = ("console", "json")
 LEVELS: Final = ("debug", "info", "warning", "error")
+INDENT: Final = "\n    "  # of a traceback: its messages must not look like lines of the log
 
 # What every line carries, whether it was logged through structlog or the standard library.
 SHARED: Final[list[structlog.typing.Processor]] = [
@@ -44,6 +47,8 @@ def logging_config(log_format: str, level: str) -> dict[str, Any]:
         "foreign_pre_chain": [*SHARED, structlog.stdlib.ExtraAdder()],
         "processors": [
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.format_exc_info,
+            clean,
             *_renderers(log_format),
         ],
     }
@@ -52,28 +57,78 @@ def logging_config(log_format: str, level: str) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"structured": formatter},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
+        "filters": {"ours": {"()": OneLineARequest}},
+        "handlers": {
+            "stderr": {
+                "class": "logging.StreamHandler",
+                "formatter": "structured",
+                "filters": ["ours"],
+            }
+        },
         "root": {"handlers": ["stderr"], "level": level.upper()},
         "loggers": {
             "django": inherit,
             "django.server": inherit,
             "uvicorn": inherit,
-            "uvicorn.access": inherit,
+            # controlplane.request_log has one line a request, without the query string.
+            "uvicorn.access": {"handlers": [], "propagate": False},
             "uvicorn.error": inherit,
         },
     }
 
 
-@receiver(bind_extra_request_metadata)
-def bind_address(request: HttpRequest, **_signal: Any) -> None:
-    """Name in every line of a request who sent it: as the web server says, which knows which
-    proxies to believe."""
-    structlog.contextvars.bind_contextvars(ip=request.META.get("REMOTE_ADDR"))
+class OneLineARequest(logging.Filter):
+    """Drop what others log beside the request log: Django's lines of refused requests with their
+    tracebacks, and uvicorn's of sockets, whose addresses have the query string."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Say whether the line is written; what it must not show is taken from it."""
+        record.__dict__.pop("color_message", None)  # uvicorn's message again, for terminals
+        if record.name == "uvicorn.error":
+            return '"WebSocket' not in str(record.msg)
+        if not record.name.startswith("django"):
+            return True
+        record.__dict__.pop("request", None)  # shown, it has the query string
+        if getattr(record, "status_code", 500) < 500:
+            record.exc_info = None
+            return record.name != "django.request"
+        return record.name != "django.request" or record.exc_info is not None
+
+
+def clean(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Write what a reader cannot see as escapes, as in `\\x1b`; the last before the renderer."""
+    for name, value in event.items():
+        if name in {"exception", "stack"}:
+            event[name] = INDENT.join(_visible(line) for line in str(value).split("\n"))
+        else:
+            event[name] = _cleaned(value)
+    return event
+
+
+def _cleaned(value: Any) -> Any:
+    """Clean a text, and the texts within a value; what is no text is shown as Python writes it."""
+    if isinstance(value, str):
+        return _visible(value)
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {_visible(str(name)): _cleaned(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_cleaned(inner) for inner in value]
+    return _visible(repr(value))
+
+
+def _visible(text: str) -> str:
+    if text.isprintable():
+        return str(text)
+    return "".join(
+        character if character.isprintable() else ascii(character)[1:-1] for character in text
+    )
 
 
 def _renderers(log_format: str) -> list[structlog.typing.Processor]:
     """Return what turns an event into a line."""
     if log_format == "json":
-        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        return [structlog.processors.JSONRenderer()]
     plain = structlog.dev.plain_traceback
     return [structlog.dev.ConsoleRenderer(colors=False, exception_formatter=plain)]

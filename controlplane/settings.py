@@ -3,7 +3,6 @@
 What operators tune while it runs (thresholds, chains, templates) is in the database, not here.
 """
 
-import logging
 import secrets
 from collections.abc import MutableMapping
 from pathlib import Path
@@ -167,6 +166,7 @@ AUTH_PASSWORD_VALIDATORS = [
     for validator in ("MinimumLengthValidator", "CommonPasswordValidator")
 ]
 LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"  # where a sign-in ends whose `next` leads nowhere
 
 # --- Django
 
@@ -180,7 +180,6 @@ INSTALLED_APPS = [
     "adminsortable2",
     "channels",
     "csp",
-    "django_structlog",
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "rest_framework",
@@ -191,11 +190,11 @@ INSTALLED_APPS = [
 
 # The asynchronous ones first: controlplane/handler.py enters a thread once, for all the others.
 MIDDLEWARE = [
-    "fallback.health.health",  # first: probes come by address, which ALLOWED_HOSTS would refuse
+    "controlplane.answers.middleware",  # outermost: what every answer carries
+    "fallback.health.health",  # early: probes come by address, which ALLOWED_HOSTS would refuse
     "servestatic.middleware.ServeStaticMiddleware",
     "fallback.api.problems.problem_middleware",  # gives the errors of all the others its shape
     "django.middleware.security.SecurityMiddleware",
-    "django_structlog.middlewares.RequestMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -269,8 +268,6 @@ SPECTACULAR_SETTINGS = {
 
 # --- logs
 
-DJANGO_STRUCTLOG_IP_LOGGING_ENABLED = False  # guessed, slowly; controlplane.logs has it right
-DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = logging.DEBUG  # one line a request: how it ended
 configure_structlog()
 LOGGING = logging_config(
     env.choice("LOG_FORMAT", "console", FORMATS), env.choice("LOG_LEVEL", "info", LEVELS)

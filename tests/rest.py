@@ -9,7 +9,7 @@ from django.test import Client
 from fallback import catalog, keys
 from fallback.models import ApiKey
 
-PROBLEM_FIELDS = {"type", "title", "status", "detail", "instance", "code", "errors"}
+PROBLEM_FIELDS = {"type", "title", "status", "detail", "instance", "code", "errors", "request_id"}
 
 
 def make_key(role: str = "agent", **values: Any) -> str:

@@ -1,6 +1,8 @@
 """Calls, incidents and transitions: what was, newest first, in pages."""
 
+from base64 import b64encode
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlencode
 
 import pytest
 
@@ -237,3 +239,31 @@ def test_a_call_id_may_have_slashes_and_spaces(reader):
     agent.report(outcome(call_id="a/b c?d%e", reason="connection"))
 
     assert reader.get("/api/v1/calls/a%2Fb%20c%3Fd%25e").json()["call_id"] == "a/b c?d%e"
+
+
+@pytest.mark.parametrize("where", ["transitions", "incidents"])
+@pytest.mark.parametrize(
+    "position",
+    [
+        "9999-12-31T23:59:59-14:00",
+        "0001-01-01T00:00:00+14:00",
+        "10000-01-01T00:00:00Z",
+        "-1",
+        "0",
+    ],
+)
+def test_s17_a_cursor_at_the_end_of_the_calendar_is_a_bad_one(where, position):
+    cursor = b64encode(urlencode({"p": position}).encode()).decode()
+    answer = api("reader").get(f"/api/v1/{where}", {"cursor": cursor})
+
+    assert_problem(answer, 400, "invalid")
+
+
+@pytest.mark.parametrize(
+    "position", ["9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z", "2026-01-01", "2026-W01-1"]
+)
+def test_s17_a_cursor_within_the_calendar_is_followed(position):
+    cursor = b64encode(urlencode({"p": position}).encode()).decode()
+    answer = api("reader").get("/api/v1/transitions", {"cursor": cursor})
+
+    assert (answer.status_code, answer.json()["results"]) == (200, [])

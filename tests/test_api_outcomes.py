@@ -2,7 +2,7 @@
 
 import pytest
 
-from fallback.api.parsing import MAX_BODY_BYTES
+from controlplane.bodies import API_MAX
 from tests.configuration import make_route
 from tests.rest import api, assert_problem, outcome
 
@@ -115,7 +115,7 @@ def test_an_age_of_years_is_taken_as_the_oldest_that_counts(agent):
 
 
 def test_a_body_of_exactly_the_limit_is_read_and_one_more_byte_is_not(agent):
-    padding = MAX_BODY_BYTES - len('{"outcomes":[]}')
+    padding = API_MAX - len('{"outcomes":[]}')
 
     at_limit = agent.send("POST", "outcomes", '{"outcomes":[]' + " " * padding + "}")
     over_it = agent.send("POST", "outcomes", '{"outcomes":[]' + " " * (padding + 1) + "}")

@@ -8,7 +8,7 @@ import pytest
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
-from controlplane.handler import OTHER_THREADS, Handler
+from controlplane.handler import PAGES, Handler
 
 seen: list[str] = []
 release = threading.Event()
@@ -47,7 +47,7 @@ def handler(settings) -> Handler:
     release.clear()
     settings.ROOT_URLCONF = __name__
     own = f"{__name__}.watching"
-    settings.MIDDLEWARE = [*settings.MIDDLEWARE[:2], own, *settings.MIDDLEWARE[2:], own]
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE[:3], own, *settings.MIDDLEWARE[3:], own]
     return Handler()
 
 
@@ -84,9 +84,7 @@ async def test_health_and_static_files_enter_no_thread(handler: Handler) -> None
 
 
 async def test_a_decision_finds_a_thread_while_every_page_hangs(handler: Handler) -> None:
-    hanging = [
-        asyncio.create_task(get(handler, "/hang")) for _ in range(OTHER_THREADS._max_workers + 1)
-    ]
+    hanging = [asyncio.create_task(get(handler, "/hang")) for _ in range(PAGES.threads + 1)]
     try:
         answer = await asyncio.wait_for(get(handler, "/api/v1/decisions"), 5)
     finally:

@@ -97,6 +97,14 @@ def test_the_page_has_all_it_needs_on_this_server(path):
     assert [source for source in sources if source.startswith(("http:", "https:", "//"))] == []
 
 
+@pytest.mark.parametrize("path", ["/api/docs/", "/api/docs", "/api/schema/", "/api/docs/?script"])
+def test_s15_strangers_may_ask_which_methods_the_pages_have(path):
+    answer = Client().options(path)
+
+    assert (answer.status_code, answer["Allow"], answer.content) == (204, "GET, HEAD, OPTIONS", b"")
+    assert Client(raise_request_exception=False).post(path).status_code == 405
+
+
 def test_the_page_runs_no_script_of_its_own_and_says_so():
     page = Client().get("/api/docs/")
 

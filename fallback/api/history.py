@@ -101,12 +101,17 @@ class Pages(CursorPagination):
     max_cursor_length = 1_000
 
     def decode_cursor(self, request: Request) -> Any:
-        """Tell a bad cursor from an address that does not exist."""
+        """Tell a bad cursor from an address that does not exist.
+
+        Where it points becomes UTC here: a time at the end of the calendar has none.
+        """
         try:
-            cursor = super().decode_cursor(request)
-            if cursor and cursor.position is not None:
-                datetime.fromisoformat(str(cursor.position))
-            return cursor
+            cursor: Any = super().decode_cursor(request)
+            if cursor is None or cursor.position is None:
+                return cursor
+            at = datetime.fromisoformat(str(cursor.position))
+            at = at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+            return cursor._replace(position=at.isoformat())
         except (BadCursor, ValueError, OverflowError):
             right = "must be one that `next` or `previous` gave"
             raise Invalid(f"cursor {right}.", [Problem("cursor", right)]) from None

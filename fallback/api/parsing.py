@@ -8,12 +8,12 @@ from typing import Any, Final, NoReturn
 from rest_framework import serializers
 from rest_framework.request import Request
 
+from controlplane.bodies import API_MAX
 from fallback.api.fields import Checked
 from fallback.api.problems import TooLarge, WrongMediaType
 from fallback.api.texts import shown
 from fallback.errors import Invalid, Problem
 
-MAX_BODY_BYTES: Final = 256 * 1024
 MAX_DEPTH: Final = 20  # nothing that we take is nested deeper than three
 MAX_ERRORS: Final = 20  # named in one answer
 
@@ -62,13 +62,13 @@ def _check_media_type(content_type: str) -> None:
 
 def _read(request: Request) -> bytes:
     """Return the raw body; one that says it is too large is not read at all."""
-    too_large = TooLarge(f"A body may have at most {MAX_BODY_BYTES // 1024} kB.")
+    too_large = TooLarge(f"A body may have at most {API_MAX // 1024} kB.")
     declared = request.META.get("CONTENT_LENGTH") or "0"
-    if declared.isdecimal() and int(declared[:12]) > MAX_BODY_BYTES:
+    if declared.isdecimal() and int(declared[:12]) > API_MAX:
         raise too_large
     # Not `request.data`: it takes a body that came in chunks, with no length, for an empty one.
-    body: bytes = request._request.read(MAX_BODY_BYTES + 1)
-    if len(body) > MAX_BODY_BYTES:
+    body: bytes = request._request.read(API_MAX + 1)
+    if len(body) > API_MAX:
         raise too_large
     return body
 

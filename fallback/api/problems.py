@@ -7,7 +7,6 @@ status's own phrase; `code` is the word for a program, `detail` the sentence for
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from http import HTTPStatus
 from math import ceil
 from typing import Any, Final
 
@@ -15,18 +14,20 @@ import structlog
 from asgiref.sync import iscoroutinefunction
 from django.core import exceptions as django_exceptions
 from django.db import Error as DatabaseError
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.decorators import sync_and_async_middleware
 from django.utils.encoding import escape_uri_path
 from rest_framework import exceptions
 
+from controlplane import request_id
+from controlplane.problem import CONTENT_TYPE
+from controlplane.problem import response as document
 from fallback import metrics
 from fallback.errors import BreakerUnavailable, FallbackError, Invalid, Problem
 
 log = structlog.get_logger(__name__)
 
-CONTENT_TYPE: Final = "application/problem+json"
 PREFIX: Final = "/api/"
 DATABASE_RETRY_AFTER_S: Final = 5
 
@@ -72,18 +73,17 @@ def problem(
     headers: Mapping[str, str] | None = None,
 ) -> HttpResponse:
     """Build the one shape every error has."""
-    body = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": detail,
-        "instance": escape_uri_path(request.path[:500]),
-        "code": code,
-        "errors": [
+    return document(
+        status,
+        code=code,
+        detail=detail,
+        path=request.path,
+        request_id=request_id.of(request),
+        errors=[
             {"field": error.field, "detail": error.detail, "code": error.code} for error in errors
         ],
-    }
-    return JsonResponse(body, status=status, content_type=CONTENT_TYPE, headers=headers)
+        headers=headers,
+    )
 
 
 def respond(error: Exception, context: Mapping[str, Any]) -> HttpResponse:

@@ -2,9 +2,11 @@
 
 from typing import Any, Final
 
+from django.http import HttpResponse
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+from rest_framework.views import APIView
 
-from fallback.api.problems import CONTENT_TYPE
+from controlplane.problem import CONTENT_TYPE
 
 _TEXT: Final = {"type": "string"}
 PROBLEM: Final[dict[str, Any]] = {
@@ -25,8 +27,18 @@ PROBLEM: Final[dict[str, Any]] = {
                 "required": ["field", "detail", "code"],
             },
         },
+        "request_id": {"type": "string", "description": "As in `X-Request-Id` and in the log."},
     },
-    "required": ["type", "title", "status", "detail", "instance", "code", "errors"],
+    "required": [
+        "type",
+        "title",
+        "status",
+        "detail",
+        "instance",
+        "code",
+        "errors",
+        "request_id",
+    ],
 }
 
 PHRASES: Final = {
@@ -100,16 +112,23 @@ def _drop_marks(value: Any) -> None:
             _drop_marks(inner)
 
 
-class SchemaView(SpectacularAPIView):
-    """`/api/schema/`: for anybody, since it says nothing of this deployment."""
+class Page(APIView):
+    """What both pages have in common."""
 
     authentication_classes = ()
 
+    def options(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        """Say which methods there are: REST framework would describe the page in its own template,
+        which there is none of."""
+        return HttpResponse(status=204, headers={"Allow": "GET, HEAD, OPTIONS"})
 
-class DocsView(SpectacularSwaggerSplitView):
+
+class SchemaView(Page, SpectacularAPIView):
+    """`/api/schema/`: for anybody, since it says nothing of this deployment."""
+
+
+class DocsView(Page, SpectacularSwaggerSplitView):
     """`/api/docs/`: Swagger's page from our own files; its script in a request of its own.
 
     The content security policy refuses the one inline style of its template, which does no harm.
     """
-
-    authentication_classes = ()
