@@ -11,6 +11,7 @@ from django.core.management import call_command
 from django.db import connection
 
 from controlplane import env
+from fallback.fitness import schema
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +23,13 @@ class Admin:
 
 
 def prepare_database() -> Admin:
-    """Migrate, seed and see to an admin; hold no connection afterwards."""
+    """Migrate, seed and see to an admin; hold no connection afterwards.
+
+    Raises NotFit for a database that this version's migrations cannot have made.
+    """
+    schema.require_known()
     call_command("migrate", interactive=False, verbosity=0)
+    schema.require_columns()
     call_command("seed", verbosity=0)
     admin = ensure_admin()
     connection.close()

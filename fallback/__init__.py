@@ -18,6 +18,7 @@ The doors to Redis and the database
     lua/         WHERE A BREAKER TRIPS: state.lua's transition() alone writes a state
     breaker/     the only caller of the scripts: keys, arguments, replies
     stream       the event stream, read side
+    fitness/     are Redis and the database as the product needs them
     models/      what operators set, and what history keeps
     catalog      the configuration as plain values, cached in each process
     configuration/  the whole of it as one document: built, compared, applied, merged

@@ -19,6 +19,7 @@ from django.db.models import Q
 from fallback import breaker, cautions, proposals
 from fallback.domain import Kind
 from fallback.errors import BreakerUnavailable
+from fallback.fitness import NotFit, redis_server, schema
 from fallback.models import Policy, Provider, Route, chain_problems
 
 SECRET_KEY_MIN = 32
@@ -29,6 +30,7 @@ def register() -> None:
     """Have Django run these checks; called once, when the app is ready."""
     checks.register(check_secret_key, checks.Tags.security)
     checks.register(check_slack, checks.Tags.compatibility)
+    checks.register(check_schema, checks.Tags.database)
     checks.register(check_configuration, checks.Tags.database)
     checks.register(check_redis, checks.Tags.database)
 
@@ -68,6 +70,21 @@ def check_slack(**_: Any) -> Messages:
     return [checks.Warning(problem, hint=hint, id="fallback.W006")]
 
 
+def check_schema(databases: Sequence[str] | None = None, **_: Any) -> Messages:
+    """Refuse a database that this version's migrations cannot have made, or cannot go on from."""
+    if DEFAULT_DB_ALIAS not in (databases or ()):
+        return []
+    try:
+        schema.require_known()
+        if _is_migrated():
+            schema.require_columns()
+    except DatabaseError:
+        return []  # whoever needs it will say so
+    except NotFit as problem:
+        return [checks.Error(str(problem), id="fallback.E010")]
+    return []
+
+
 def check_configuration(databases: Sequence[str] | None = None, **_: Any) -> Messages:
     """Report every route, provider and policy that could not do its work."""
     if DEFAULT_DB_ALIAS not in (databases or ()) or not _is_migrated():
@@ -76,11 +93,12 @@ def check_configuration(databases: Sequence[str] | None = None, **_: Any) -> Mes
 
 
 def check_redis(databases: Sequence[str] | None = None, **_: Any) -> Messages:
-    """Ask Redis once, as a decision would."""
+    """Ask Redis as a decision would, write as an outcome would, and look at its settings."""
     if not databases:
         return []
     try:
         breaker.snapshot(Kind.STT, [])
+        return _redis_refusals() or _redis_settings()
     except BreakerUnavailable as error:
         return [
             checks.Warning(
@@ -90,7 +108,20 @@ def check_redis(databases: Sequence[str] | None = None, **_: Any) -> Messages:
                 id="fallback.W001",
             )
         ]
+
+
+def _redis_refusals() -> Messages:
+    try:
+        redis_server.require_writes()
+    except NotFit as problem:
+        hint = "Outcomes and operators' orders are refused; decisions go on degraded."
+        return [checks.Warning(f"{problem}.", hint=hint, id="fallback.W010")]
     return []
+
+
+def _redis_settings() -> Messages:
+    wrong, _unknown = redis_server.remarks()
+    return [checks.Warning(text, id="fallback.W011") for text in wrong]
 
 
 def _routes() -> Messages:

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.core.cache import cache
 
 from controlplane.embedded_redis import EmbeddedRedis
-from fallback import catalog, keys, metrics, standin, status
+from fallback import catalog, health, keys, metrics, standin, status
 from fallback.api import throttling
 from fallback.past import recorder
 from fallback.services import configuration, unknown
@@ -61,9 +61,17 @@ def process(request: pytest.FixtureRequest, redis_client: redis.Redis) -> Iterat
     metrics._configured.clear()
     tally._tally.__dict__.update(_counts={}, _changed=set())  # its thread goes on
     recorder._recorder.__dict__.update(_slots={}, _waiting={}, _count=0)
+    _forget_health()
     yield
+    _forget_health()
     for threads in (keys._usage, unknown._namings, catalog._cache):
         threads.join(THREADS_END_S)
+
+
+def _forget_health() -> None:
+    """Have readiness know nothing, and nobody ask for it any more."""
+    for question in health.QUESTIONS:
+        question.forget(THREADS_END_S)
 
 
 def is_committing(request: pytest.FixtureRequest) -> bool:

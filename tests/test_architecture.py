@@ -19,7 +19,7 @@ status backtest
 standin standing stats past
 keys roles cautions
 catalog configuration
-stream
+stream fitness
 flushing spells
 breaker models
 machine decision messages
@@ -32,7 +32,7 @@ CORE = {"domain", "errors", "machine", "decision", "messages"}
 FRAMEWORKS = {
     "django", "redis", "django_redis", "rest_framework", "channels", "slack_bolt", "slack_sdk",
 }  # fmt: skip
-DOORS_TO_REDIS = {"breaker", "stream", "stats", "past", "health"}
+DOORS_TO_REDIS = {"breaker", "stream", "stats", "past", "fitness"}
 
 
 def modules() -> list[tuple[str, Path]]:

@@ -10,6 +10,7 @@ from controlplane.redis_options import RedisServers, caches
 from controlplane.supervisor import spawn, stop
 from fallback.breaker import Breakers
 from fallback.domain import Kind, Policy
+from fallback.fitness import WELL, redis_server
 from tests.processes import eventually, free_port
 from tests.scenes import CHAIN, asked, outcome
 
@@ -98,3 +99,21 @@ def test_an_outage_runs_on_the_node_of_its_kind(on_cluster, kind):
         "closed",
     ]
     assert breakers.recall(kind, "next")
+
+
+def test_a8_every_node_is_asked_whether_it_keeps_what_it_is_told(on_cluster):
+    nodes = get_redis_connection("breaker").get_primaries()
+    client = nodes[-1].redis_connection
+    alone = redis_server.ask()
+    for node in nodes:
+        node.redis_connection.config_set("appendonly", "yes")
+    all_well = redis_server.ask()
+    client.config_set("maxmemory", 1_000_000_000)
+    client.config_set("maxmemory-policy", "allkeys-lru")
+
+    assert "append-only" in alone.detail
+    assert all_well == WELL
+    assert "allkeys-lru" in redis_server.ask().detail
+    client.config_set("maxmemory", 0)
+    for node in nodes:  # at once, for a node that still rewrites its file does not stop
+        node.redis_connection.config_set("appendonly", "no")

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import time
 import urllib.request
@@ -111,6 +112,19 @@ def test_a_taken_port_is_told_before_anything_starts(tmp_path):
     assert refused.returncode == 1
     assert f"cannot listen on 127.0.0.1 port {port}" in refused.stderr
     assert not socket_path(tmp_path).exists()
+
+
+def test_a6_a_database_of_an_unreleased_version_is_refused_in_one_sentence(tmp_path):
+    environment = clean_environment(tmp_path)
+    assert manage("migrate", environment=environment).returncode == 0
+    with sqlite3.connect(tmp_path / "db.sqlite3") as database:
+        database.execute("ALTER TABLE fallback_alert DROP COLUMN sending_key")
+    database.close()
+    refused = manage("up", "--port", str(free_port()), environment=environment)
+
+    assert refused.returncode == 1
+    assert "no column fallback_alert.sending_key" in refused.stderr
+    assert "Traceback" not in refused.stderr
 
 
 def test_a_second_one_on_the_same_state_is_refused(tmp_path):

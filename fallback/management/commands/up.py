@@ -24,6 +24,7 @@ from controlplane.bootstrap import Admin, prepare_database
 from controlplane.embedded_redis import STOP_TIMEOUT_S, EmbeddedRedis, EmbeddedRedisError
 from controlplane.pulse import DIRECT, SILENT_S, Pulse, answer_of
 from controlplane.supervisor import Child, Supervisor, spawn
+from fallback.fitness import NotFit
 from fallback.management.commands.web import DRAIN_S
 
 READY_TIMEOUT_S = 60.0
@@ -53,7 +54,10 @@ class Command(BaseCommand):
         with only_one(), stopped_by_signals(supervisor):
             refuse_taken_port(host, port)
             start_redis(supervisor)
-            admin = prepare_database()
+            try:
+                admin = prepare_database()
+            except NotFit as problem:
+                raise CommandError(str(problem)) from problem
             start_services(supervisor, host=host, port=port, url=url, hung_after_s=hung_after)
             self.greet(url, admin)
             wait_until_ready(supervisor, url)
