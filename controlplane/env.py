@@ -45,6 +45,7 @@ VARIABLES: Final = frozenset(
         "SLACK_BOT_TOKEN",
         "SLACK_CHANNEL",
         "SLACK_SIGNING_SECRET",
+        "SLACK_TEAM_ID",
         "VAR_DIR",
     }
 )

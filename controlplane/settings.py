@@ -120,6 +120,7 @@ SLACK_API_URL = env.text(
     like="https://slack.com/api/",
 )
 SLACK_CHANNEL = env.text("SLACK_CHANNEL")
+SLACK_TEAM_ID = env.text("SLACK_TEAM_ID", pattern=r"[TE][A-Z0-9]{1,20}", like="T0123ABC")
 
 # --- security
 

@@ -56,6 +56,7 @@ The surfaces: parse, call one verb, render
     drill        an outage drilled through the REST API
     health       /livez and /readyz
     checks       wrong settings and configurations, said at start
-    times        how every surface writes a time; pacing how often a thing may be done
+    times        how every surface writes a time; pacing how often a thing may be done; texts what
+                 strangers write, made harmless
     urls         every path on one screen; apps the wiring; management/commands the commands
 """

@@ -23,7 +23,7 @@ stream fitness
 flushing spells
 breaker models
 machine decision messages
-metrics times pacing
+metrics times pacing texts
 domain errors
 """.strip().splitlines()
 

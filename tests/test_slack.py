@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from urllib.parse import urlencode
 
@@ -67,11 +68,15 @@ def post(body: dict[str, str], *, secret: str = SECRET, age_s: float = 0, **head
     )  # fmt: skip
 
 
+def command_body(text: str, user: str, **other: str) -> dict[str, str]:
+    return {"command": "/stt-status", "text": text, "user_id": user, "team_id": "T1",
+            "channel_id": "C0ALERTS", "trigger_id": uuid.uuid4().hex,
+            "response_url": "https://hooks.slack.com/commands/T1/1/x", **other}  # fmt: skip
+
+
 def command(text: str = "", user: str = "U0ANYONE") -> dict:
     """Return the answer to `/stt-status text`."""
-    body = {"command": "/stt-status", "text": text, "user_id": user, "team_id": "T1",
-            "channel_id": "C0ALERTS", "response_url": "http://127.0.0.1:9/none"}  # fmt: skip
-    answer = post(body)
+    answer = post(command_body(text, user))
     assert answer.status_code == 200
     return json.loads(answer.content)
 
@@ -84,7 +89,7 @@ def press(slack: FakeSlack, action: str, value: str, user: str = "U0ANA") -> str
     """Press a button and return what its presser is told."""
     payload = {
         "type": "block_actions", "user": {"id": user}, "team": {"id": "T1"},
-        "response_url": slack.url.replace("/api/", "/response/1"),
+        "response_url": slack.url.replace("/api/", "/response/1"), "trigger_id": uuid.uuid4().hex,
         "actions": [{"action_id": action, "value": value, "type": "button", "block_id": "b"}],
     }  # fmt: skip
     before = len(slack.responses)

@@ -1,20 +1,11 @@
-"""The texts of strangers made harmless, and wrong values quoted in errors."""
+"""Wrong values quoted in errors."""
 
 import difflib
 from collections.abc import Iterable
 
+from fallback.texts import clean
 
-def clean(text: str, limit: int) -> str:
-    """Return `text` on one line, cut to `limit`, with nothing in it that a reader cannot see.
-
-    Control characters, lone surrogates, NUL and the marks that turn text around are dropped;
-    line ends and other spaces become spaces.
-    """
-    text = text[: 4 * limit]  # a megabyte of marks must not be walked to its end
-    if not text.isprintable():
-        spaced = (" " if character.isspace() else character for character in text)
-        text = "".join(character for character in spaced if character.isprintable())
-    return text.strip()[:limit]
+__all__ = ["clean", "did_you_mean", "shown"]
 
 
 def shown(value: object) -> str:

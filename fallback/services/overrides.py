@@ -7,6 +7,7 @@ import structlog
 from fallback import breaker, catalog, status
 from fallback.domain import OVERRIDE_STATES, BreakerView, Kind, Order, State
 from fallback.errors import Invalid, NotFound, Problem
+from fallback.texts import clean
 
 OVERRIDE_MAX_S: Final = 30 * 24 * 3600
 REASON_MAX: Final = 500
@@ -22,20 +23,20 @@ def set_override(
     Raises NotFound, Invalid, BreakerUnavailable.
     """
     _check(kind, provider, _order_problems(state, reason, for_s))
-    order = Order("override", provider, by, reason.strip(), state, (for_s or 0) * 1000)
+    order = Order("override", provider, by, _cleaned(reason), state, (for_s or 0) * 1000)
     return _give(kind, order)
 
 
 def clear_override(kind: Kind, provider: str, *, reason: str, by: str) -> BreakerView:
     """End an operator's order; nothing happens where there is none."""
     _check(kind, provider, [])
-    return _give(kind, Order("clear", provider, by, reason.strip()))
+    return _give(kind, Order("clear", provider, by, _cleaned(reason)))
 
 
 def reset_breaker(kind: Kind, provider: str, *, reason: str, by: str) -> BreakerView:
     """Close a breaker and forget all it counted; an override ends too."""
     _check(kind, provider, _reason_problems(reason))
-    return _give(kind, Order("reset", provider, by, reason.strip()))
+    return _give(kind, Order("reset", provider, by, _cleaned(reason)))
 
 
 def _give(kind: Kind, order: Order) -> BreakerView:
@@ -67,8 +68,13 @@ def _order_problems(state: State, reason: str, for_s: int | None) -> list[Proble
     return problems
 
 
+def _cleaned(reason: str) -> str:
+    """Return a reason as it is told and logged, whichever door it came in by."""
+    return clean(reason, REASON_MAX)
+
+
 def _reason_problems(reason: str) -> list[Problem]:
-    if not reason.strip():
+    if not _cleaned(reason):
         return [Problem("reason", "A reason is required: it is told to everybody.", "required")]
     if len(reason) > REASON_MAX:
         return [Problem("reason", f"At most {REASON_MAX} characters.")]

@@ -13,6 +13,7 @@ from fallback.messages import answers
 from fallback.messages.alerts import ACKNOWLEDGE, AUTO, FORCE_CLOSED, FORCE_OPEN, FORCE_S
 from fallback.models import AlertThread, Incident
 from fallback.slack import orders
+from fallback.slack.door import Origin
 
 _STATES: Final = {FORCE_OPEN: State.FORCED_OPEN, FORCE_CLOSED: State.FORCED_CLOSED}
 
@@ -20,14 +21,16 @@ log = structlog.get_logger(__name__)
 
 
 def on_button(
-    ack: Callable[..., Any], body: Mapping[str, Any], respond: Callable[..., Any]
+    ack: Callable[..., Any],
+    body: Mapping[str, Any],
+    respond: Callable[..., Any],
+    context: Mapping[str, Any],
 ) -> None:
     """Do what was pressed, and tell the person who pressed it; the thread tells the others."""
     ack()
     action = body["actions"][0]
-    user = str(body["user"]["id"])
     try:
-        said = press(str(action["action_id"]), str(action.get("value") or ""), user)
+        said = press(str(action["action_id"]), str(action.get("value") or ""), context["origin"])
     except FallbackError as error:
         said = str(error)
     message = answers.said(said)
@@ -36,11 +39,11 @@ def on_button(
     )
 
 
-def press(action: str, value: str, user: str) -> str:
+def press(action: str, value: str, origin: Origin) -> str:
     """Carry out a pressed button; return what to say. Raises FallbackError."""
     thread, seen = _thread(value)
     kind, slug = Kind(thread.kind), thread.provider
-    by = orders.operator_of(user, f"{action} {slug}")
+    by = orders.operator_of(origin, f"{action} {slug}")
     number = _open_incident(thread)
     if action == ACKNOWLEDGE:
         first = alerts.acknowledge(thread, by)

@@ -19,6 +19,7 @@ from fallback.messages.blocks import Message
 from fallback.messages.values import duration
 from fallback.models import Incident, Transition
 from fallback.slack import orders
+from fallback.slack.door import Origin
 
 TEXT_MAX: Final = 2000
 RECENT: Final = 8
@@ -33,7 +34,7 @@ class Asked:
     """One command: the words behind its name, and who asks."""
 
     words: list[str]
-    user: str
+    origin: Origin
     name: str = ""
 
 
@@ -45,9 +46,11 @@ class Answer:
     is_public: bool = False
 
 
-def on_command(ack: Callable[..., Any], command: Mapping[str, Any]) -> None:
+def on_command(
+    ack: Callable[..., Any], command: Mapping[str, Any], context: Mapping[str, Any]
+) -> None:
     """Answer a slash command in the acknowledgement itself."""
-    answer = answer_to(str(command.get("text") or ""), str(command.get("user_id") or ""))
+    answer = answer_to(str(command.get("text") or ""), context["origin"])
     ack(
         response_type="in_channel" if answer.is_public else "ephemeral",
         text=answer.message.text,
@@ -55,14 +58,14 @@ def on_command(ack: Callable[..., Any], command: Mapping[str, Any]) -> None:
     )
 
 
-def answer_to(text: str, user: str) -> Answer:
+def answer_to(text: str, origin: Origin) -> Answer:
     """Return the answer to what stood behind `/stt-status`."""
     words = html.unescape(text[:TEXT_MAX]).split()
     name = words[0].lower() if words else ""
     try:
         if name in COMMANDS:
-            return COMMANDS[name].run(Asked(words[1:], user, name))
-        return _one(Asked(words, user))
+            return COMMANDS[name].run(Asked(words[1:], origin, name))
+        return _one(Asked(words, origin))
     except FallbackError as error:
         told = [f"{problem.detail}" for problem in getattr(error, "problems", ())]
         return Answer(answers.said("\n".join([str(error), *told])))
@@ -130,7 +133,7 @@ def _force(asked: Asked) -> Answer:
     if is_forever or length_s is not None:
         words, for_s = words[1:], length_s or 0
     state = _STATES[asked.name]
-    by = orders.operator_of(asked.user, f"{asked.name} {slug}")
+    by = orders.operator_of(asked.origin, f"{asked.name} {slug}")
     told = orders.force(
         kind, slug, state, by=by, reason=" ".join(words),
         for_s=None if is_forever else for_s,
@@ -140,14 +143,14 @@ def _force(asked: Asked) -> Answer:
 
 def _auto(asked: Asked) -> Answer:
     kind, slug = _provider(asked)
-    by = orders.operator_of(asked.user, f"auto {slug}")
+    by = orders.operator_of(asked.origin, f"auto {slug}")
     reason = " ".join(asked.words[1:])
     return Answer(answers.said(orders.back_to_automatic(kind, slug, by=by, reason=reason)), True)
 
 
 def _reset(asked: Asked) -> Answer:
     kind, slug = _provider(asked)
-    by = orders.operator_of(asked.user, f"reset {slug}")
+    by = orders.operator_of(asked.origin, f"reset {slug}")
     told = orders.reset(kind, slug, by=by, reason=" ".join(asked.words[1:]))
     return Answer(answers.said(told), is_public=True)
 

@@ -18,6 +18,7 @@ from fallback.domain import BreakerView, Kind, Override, State
 from fallback.errors import Conflict, FallbackError
 from fallback.messages.values import duration
 from fallback.models import Provider, SlackOperator
+from fallback.slack.door import Origin, take_once
 
 DEFAULT_S: Final = 1800
 FOREVER: Final = "forever"
@@ -35,8 +36,15 @@ class NotAllowed(FallbackError):  # noqa: N818 - named as what the person is tol
     status = 403
 
 
-def operator_of(user: str, what: str) -> str:
-    """Return the actor that a Slack user is, `slack:<name>`. Raises NotAllowed, and logs it."""
+def operator_of(origin: Origin, what: str) -> str:
+    """Return the actor whose order this is, `slack:<name>`; the request counts as carried out.
+
+    Raises NotAllowed, and logs it; Conflict when this request was carried out before.
+    """
+    user = origin.user
+    if origin.doubt:
+        log.warning("slack_order_refused", user=user[:30], order=what[:200], why=origin.doubt)
+        raise NotAllowed(origin.doubt)
     row = SlackOperator.objects.filter(slack_user=user, enabled=True).first()
     if row is None:
         log.warning("slack_order_refused", user=user[:30], order=what[:200])
@@ -44,6 +52,7 @@ def operator_of(user: str, what: str) -> str:
             "Not done: you may look at everything, and orders are for Slack operators. An admin"
             f" can add you there with your member id, {user}."
         )
+    take_once(origin.request)
     return f"slack:{row.name}"
 
 
