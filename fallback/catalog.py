@@ -52,6 +52,7 @@ class Key:
     secret_hash: str = field(repr=False)
     enabled: bool
     expires_at: datetime | None
+    routes: frozenset[str] = frozenset()  # that it may ask for and report on; empty: all
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,9 +218,12 @@ def _routes(providers: Mapping[int, domain.Provider]) -> dict[str, domain.Route]
 
 
 def _keys() -> dict[str, Key]:
-    columns = ("public", "name", "role", "secret_hash", "enabled", "expires_at")
+    columns = ("public", "name", "role", "secret_hash", "enabled", "expires_at", "routes")
     rows = ApiKey.objects.values_list(*columns)
-    return {row[0]: Key(row[0], row[1], Role(row[2]), *row[3:]) for row in rows}
+    return {
+        public: Key(public, name, Role(role), secret_hash, enabled, expires_at, frozenset(routes))
+        for public, name, role, secret_hash, enabled, expires_at, routes in rows
+    }
 
 
 class Cache:

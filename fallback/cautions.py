@@ -8,11 +8,25 @@ allowed, and seldom meant.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
-from fallback.models import AlertDestination, AlertTemplate, Policy, Provider, Route, RouteStep
+from django.db.models import Q
+from django.utils import timezone
+
+from fallback.models import (
+    AlertDestination,
+    AlertTemplate,
+    ApiKey,
+    Policy,
+    Provider,
+    Role,
+    Route,
+    RouteStep,
+)
 
 MOST_IMPORTANT: Final = ("tripped", "all_providers_down", "recovered", "state_lost")
+IN_USE: Final = timedelta(days=30)  # a key that was used within this is in use
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +73,7 @@ class KnownPolicy:
     name: str
     shadow: bool
     trips_at_once_only: bool
+    distinct_keys: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +85,7 @@ class Setup:
     policies: Mapping[int, KnownPolicy]
     templates: Mapping[int, tuple[str, bool]]
     destinations: Mapping[int, bool]
+    agent_keys: int  # usable, and in use
 
     def usable(self, route: KnownRoute) -> list[KnownProvider]:
         """Return the providers of a chain that can serve it, in order."""
@@ -78,7 +94,7 @@ class Setup:
 
 
 def read() -> Setup:
-    """Return the configuration that this transaction sees. Six queries, however many rows."""
+    """Return the configuration that this transaction sees. Seven queries, however many rows."""
     columns = Provider.objects.values_list(
         "pk", "slug", "kind", "enabled", "languages", "policy_id"
     )
@@ -96,11 +112,21 @@ def read() -> Setup:
             for pk, slug, kind, is_on in routes
         },
         policies={
-            row.pk: KnownPolicy(row.name, row.shadow, row.trips_at_once_only)
+            row.pk: KnownPolicy(row.name, row.shadow, row.trips_at_once_only, row.distinct_keys)
             for row in Policy.objects.all()
         },
         templates={pk: (event, enabled) for pk, event, enabled in templates},
         destinations=dict(AlertDestination.objects.values_list("pk", "enabled")),
+        agent_keys=_agent_keys(),
+    )
+
+
+def _agent_keys() -> int:
+    now = timezone.now()
+    return (
+        ApiKey.objects.filter(role=Role.AGENT, enabled=True, last_used_at__gte=now - IN_USE)
+        .filter(Q(expires_at=None) | Q(expires_at__gt=now))
+        .count()
     )
 
 
@@ -186,6 +212,12 @@ def _of_policies(setup: Setup) -> Iterator[Caution]:
             yield Caution("shadow", "policy", pk, (
                 f"Policy {policy.name} is in shadow: no outage of {_listed(users)} moves a call."
                 " Untick shadow once its numbers are right."
+            ), is_grave=False)  # fmt: skip
+        if setup.agent_keys > 1 and policy.distinct_keys == 1 and users:
+            yield Caution("one_key", "policy", pk, (
+                f"Policy {policy.name}: {setup.agent_keys} agent keys are in use, and what one of"
+                f" them reports can take {_listed(users)} out alone. Set distinct_keys to 2 where"
+                " each provider is used with two keys or more, or bind each key to its routes."
             ), is_grave=False)  # fmt: skip
         if policy.trips_at_once_only:
             yield Caution("at_once_only", "policy", pk, (

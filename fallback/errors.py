@@ -38,6 +38,13 @@ class NotFound(FallbackError):
     status = 404
 
 
+class NotYours(FallbackError):
+    """The route is not one that the caller's API key is bound to."""
+
+    code = "not_your_route"
+    status = 403
+
+
 class Conflict(FallbackError):
     """The request is right and the state of things is against it."""
 

@@ -33,6 +33,7 @@ from fallback.domain import (
     UnknownName,
 )
 from fallback.errors import BreakerUnavailable, NotFound
+from fallback.messages.values import held_back
 from fallback.models import Incident
 from fallback.times import rfc3339
 
@@ -312,8 +313,18 @@ def _breaker(view: BreakerView, policy: Policy, incidents: Mapping[str, int]) ->
         "probe_slots": policy.probe_slots,
         "override": _override(kept.override),
         "last_reasons": dict(view.last_reasons or proof.get("reasons", {})),
+        "keys": dict(view.keys or proof.get("keys", {})),
+        "held_back": _held_back(view, policy) or None,
         "incident": incidents.get(kept.incident),
     }
+
+
+def _held_back(view: BreakerView, policy: Policy) -> str:
+    """Return why failures enough trip nothing where a quorum of API keys is missing."""
+    trips = any(policy.rule(reason).trips_at_once for reason in view.last_reasons)
+    trips = trips or 0 < policy.failure_threshold <= view.failures
+    is_held = trips and len(view.keys) < policy.distinct_keys > 1
+    return held_back(view.failures, view.keys, policy.distinct_keys) if is_held else ""
 
 
 def _route(route: Route, views: Views) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from tests.twins import VIRTUAL_CLOCK, VirtualBreakers
 
 CHAIN = ("soniox", "deepgram", "sarvam")
 HOSTS = ("pod-1", "pod-2", "pod-3")
+KEYS = ("api:eu", "api:us")  # whose hosts they are
 REASONS = ("connection", "timeout", "server_error", "stream", "rate_limit", "auth", "bad_request")
 KIND = Kind.STT
 DAY_MS = 86_400_000
@@ -169,7 +170,8 @@ class Drill:
             host=self.random.choice(HOSTS), route="breeze-buddy",
             age_ms=self.random.choice((0, 0, 0, 40, 700, 20_000)), **seen,
         )  # fmt: skip
-        services.report_outcomes([outcome] * (2 if self.random.random() < 0.05 else 1))
+        batch = [outcome] * (2 if self.random.random() < 0.05 else 1)
+        services.report_outcomes(batch, by=KEYS[outcome.host == HOSTS[0]])
 
 
 def carry_all() -> None:

@@ -9,7 +9,7 @@ from fallback import backtest
 from fallback.backtest import Span, Stopped
 from fallback.domain import Kind, Policy
 from fallback.models import AlertTemplate, Incident, RecordedSlot, Transition
-from fallback.past import Failure, Flag, Sighting, Slot, What
+from fallback.past import Failure, Flag, Reporter, Sighting, Slot, What
 from fallback.past.sightings import SLOT_MS, merge, pack, slot_start
 
 pytestmark = pytest.mark.django_db
@@ -53,7 +53,7 @@ class Past:
         at_ms = s(at_s)
         slot = self.slots.setdefault(slot_start(at_ms), Slot(slot_start(at_ms)))
         host = f"pod-{self.calls % 3}"
-        slot.add(Sighting(at_ms, self.calls, 0, 0, 0, what, flags), host, failure)
+        slot.add(Sighting(at_ms, self.calls, 0, 0, 0, what, flags), Reporter(host), failure)
 
     def keep(self) -> None:
         for start_ms, slot in self.slots.items():

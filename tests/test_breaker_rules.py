@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import redis
 
-from fallback.domain import DEFAULT_WHAT_COUNTS, Policy, ReasonRule, State
+from fallback.domain import DEFAULT_WHAT_COUNTS, LIMITS, Policy, ReasonRule, State
 from tests.scenes import CHAIN, Story, outcome
 from tests.twins import Twins
 
@@ -274,3 +274,125 @@ def test_the_defaults_are_those_of_the_contract() -> None:
     assert {reason for reason, rule in DEFAULT_WHAT_COUNTS.items() if rule.trips_at_once} == {
         "auth", "quota",
     }  # fmt: skip
+
+
+# --- whose failures: S2
+
+
+def test_s2_one_key_alone_does_not_reach_a_quorum_of_two_keys(tell: Tell) -> None:
+    story = tell(distinct_keys=2)
+    effects = [story.fail(f"call-{number}", key="eu") for number in range(5)]
+
+    assert set(effects) == {"counted"}
+    assert story.fail("other", key="us") == "tripped"
+
+
+@pytest.mark.parametrize("reason", ["auth", "quota"])
+def test_s2_one_key_alone_trips_nothing_at_once_either(tell: Tell, reason: str) -> None:
+    story = tell(distinct_keys=2, failure_threshold=100)
+    effects = [story.fail(f"call-{number}", reason=reason, key="eu") for number in range(5)]
+
+    assert set(effects) == {"counted"}
+    assert story.fail("other", reason=reason, key="us") == "tripped"
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {"failure_rate_percent": 50, "minimum_calls": 3, "failure_threshold": 0},
+        {"slow_rate_percent": 50, "minimum_calls": 3, "failure_threshold": 0},
+    ],
+    ids=["failed", "slow"],
+)
+def test_s2_one_key_alone_trips_no_rate(tell: Tell, policy: dict[str, object]) -> None:
+    story = tell(distinct_keys=2, **policy)
+
+    def see(call: str, key: str) -> str:
+        if "failure_rate_percent" in policy:
+            return story.fail(call, key=key)
+        slow = outcome(call, "soniox", "first_transcript", latency_ms=9000, key=key)
+        return story.twins.record(slow).effect
+
+    effects = {see(f"call-{number}", "eu") for number in range(6)}
+
+    assert effects <= {"counted", "none"}
+    assert see("other", "us") == "tripped"
+
+
+def test_s2_a_deployment_with_one_key_trips_as_ever_and_says_whose_it_was(tell: Tell) -> None:
+    story = tell()
+    story.fail("one", key="eu")
+    recorded = story.twins.record(
+        outcome("two", "soniox", "init_failure", key="eu", reason="timeout"), CHAIN
+    )
+    tripped = story.twins.machine.fleet.events[-1]
+
+    assert (recorded.effect, recorded.keys) == ("tripped", {"eu": 2})
+    assert (tripped.evidence["key"], tripped.evidence["keys"]) == ("eu", {"eu": 2})
+
+
+def test_s2_what_a_missing_quorum_of_keys_holds_back_is_told(tell: Tell) -> None:
+    story = tell(distinct_keys=2)
+    for number in range(4):
+        story.wait(2)  # a storm is told sparingly
+        story.fail(f"call-{number}", key="eu")
+    told = story.twins.machine.fleet.events[-1]
+    view = story.twins.snapshot(CHAIN).views[0]
+
+    assert (told.name, told.evidence["distinct_keys"]) == ("provider_failure", 2)
+    assert (view.failures, view.keys) == (4, {"eu": 4})
+
+
+def test_s2_only_the_busiest_keys_are_named_in_evidence(tell: Tell) -> None:
+    story = tell(failure_threshold=100)
+    for number in range(25):
+        story.fail(f"call-{number}", key=f"key-{number:02}")
+    story.fail("again", key="key-24")
+    keys = story.twins.snapshot(CHAIN).views[0].keys
+
+    assert (len(keys), keys["key-24"], "key-23" in keys) == (LIMITS["keys_told"], 2, False)
+
+
+@pytest.mark.parametrize(("wanted", "effect"), [(1, "tripped"), (2, "counted")])
+def test_s2_failures_of_before_keys_were_remembered_are_nobodys(
+    tell: Tell, redis_client: redis.Redis, wanted: int, effect: str
+) -> None:
+    """An upgrade in the middle of a window: they count, and are no key beside the one told."""
+    story = tell(distinct_keys=wanted)
+    key = story.twins.breakers.key("stt", "failures:soniox")
+    redis_client.zadd(key, {"connection\x1fpod-1\x1fbefore": story.twins.now_ms})
+    before = ("connection", "pod-1", "before", "")
+    story.twins.machine.fleet.failures["soniox"] = {before: story.twins.now_ms}
+
+    assert story.fail("after", key="eu") == effect
+    if wanted == 2:
+        assert story.fail("other", key="us") == "tripped"
+
+
+@pytest.mark.parametrize("reason", ["auth", "quota", "connection"])
+def test_s2_a_time_to_come_back_is_taken_from_a_rate_limit_alone(tell: Tell, reason: str) -> None:
+    story = tell(failure_threshold=1, open_duration_s=60)
+    story.fail("one", reason=reason, retry_after_s=86_400)
+    [view, _] = story.twins.snapshot(CHAIN).views
+
+    assert view.until_ms - story.twins.now_ms == (60_000 if reason == "connection" else 300_000)
+
+
+def test_s2_a_time_to_come_back_is_obeyed_for_300_s_at_most(tell: Tell) -> None:
+    story = tell(failure_threshold=1)
+    story.fail("one", reason="rate_limit", retry_after_s=86_400)
+    [view, _] = story.twins.snapshot(CHAIN).views
+
+    assert view.until_ms - story.twins.now_ms == LIMITS["retry_after_ms"] == 300_000
+
+
+def test_s2_a_failed_probe_keeps_it_out_no_longer_either(tell: Tell) -> None:
+    story = tell(failure_threshold=1, open_duration_s=60)
+    story.fail("one")
+    story.wait(60)
+    story.decide("probe")
+    story.fail("probe", reason="auth", retry_after_s=86_400, key="eu")
+    [view, _] = story.twins.snapshot(CHAIN).views
+
+    assert view.breaker.state == State.OPEN
+    assert view.until_ms - story.twins.now_ms == 300_000

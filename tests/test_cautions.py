@@ -174,7 +174,7 @@ def test_the_rules_take_as_many_queries_for_many_rows_as_for_few(
 ) -> None:
     for number in range(12):
         make_route(f"route-{number}", f"a{number}", f"b{number}")
-    with django_assert_num_queries(6):
+    with django_assert_num_queries(7):
         cautions.present(cautions.read())
 
 

@@ -28,6 +28,7 @@ from tests.twins import Twins
 PROVIDERS = ("soniox", "deepgram", "sarvam")
 CALLS = tuple(f"call-{number}" for number in range(6))
 HOSTS = ("pod-1", "pod-2", "")
+KEYS = ("eu", "us", "")  # API keys; the last as of before keys were remembered
 FAILURES = (OutcomeKind.INIT_FAILURE, OutcomeKind.MID_CALL_FAILURE, OutcomeKind.STALL)
 
 rules = st.builds(
@@ -46,6 +47,7 @@ policies = st.builds(
     slow_rate_percent=st.sampled_from((0, 0, 30, 100)),
     slow_after_ms=st.sampled_from((1, 500)),
     distinct_hosts=st.integers(1, 2),
+    distinct_keys=st.integers(1, 2),
     distinct_calls_for_stall=st.integers(1, 3),
     open_duration_s=st.sampled_from((1, 5, 30)),
     open_backoff=st.sampled_from((1.0, 1.5, 2.0, 1.1)),
@@ -156,6 +158,7 @@ class Equivalence(RuleBasedStateMachine):
         kind=st.sampled_from(OutcomeKind),
         reason=st.sampled_from(Reason),
         host=st.sampled_from(HOSTS),
+        key=st.sampled_from(KEYS),
         age_ms=st.sampled_from((0, 0, 0, 1, 999, 5000, 10_000, 7_200_000)),
         latency_ms=st.sampled_from((None, 1, 400, 9000)),
         retry_after_s=st.sampled_from((None, None, 0.5, 7, 1e6)),
@@ -170,6 +173,7 @@ class Equivalence(RuleBasedStateMachine):
         kind: OutcomeKind,
         reason: Reason,
         host: str,
+        key: str,
         age_ms: int,
         latency_ms: int | None,
         retry_after_s: float | None,
@@ -180,7 +184,7 @@ class Equivalence(RuleBasedStateMachine):
         self.ids += 1
         outcome = Outcome(
             id=f"{call}:{provider}:{kind}" if is_resent else f"id-{self.ids}", call_id=call,
-            provider=provider, kind=kind, reason=reason, host=host, age_ms=age_ms,
+            provider=provider, kind=kind, reason=reason, host=host, key=key, age_ms=age_ms,
             latency_ms=latency_ms, retry_after_s=retry_after_s, message="{oops} <!channel>",
             mode=mode, route="main",
         )  # fmt: skip

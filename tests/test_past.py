@@ -11,7 +11,7 @@ from fallback import catalog, past, services
 from fallback.domain import Kind, Outcome, OutcomeKind, Question
 from fallback.errors import BreakerUnavailable
 from fallback.models import RecordedSlot
-from fallback.past import Failure, Flag, Sighting, Slot, What, recorder, slots
+from fallback.past import NOBODY, Failure, Flag, Reporter, Sighting, Slot, What, recorder, slots
 from fallback.past.keeping import SETTLED_MS, Keeper
 from fallback.past.recorder import Recorder
 from fallback.past.sightings import HOSTS_MAX, SLOT_MS, call_number, pack, unpack
@@ -59,7 +59,8 @@ def everything(provider: str = "soniox") -> list[Sighting]:
 
 def report(call: str, kind: OutcomeKind, provider: str = "soniox", **seen_: object) -> None:
     services.report_outcomes(
-        [Outcome(f"{call}:{kind}", call, provider, kind, route="breeze-buddy", **seen_)]
+        [Outcome(f"{call}:{kind}", call, provider, kind, route="breeze-buddy", **seen_)],
+        by="api:eu",
     )
 
 
@@ -85,9 +86,9 @@ def test_a_failure_is_kept_in_full(route):
 
     now_ms = round(timezone.now().timestamp() * 1000)
     [slot] = past.read(STT, "soniox", now_ms - 60_000, now_ms + 60_000)
-    [(_, kept, host)] = slot.failed(0, 2**53)
+    [(_, kept, reporter)] = slot.failed(0, 2**53)
     assert kept == Failure("rate_limit", "CA1", 1500, "init_failure")
-    assert host == "pod-9"
+    assert reporter == ("pod-9", "eu")
 
 
 def test_a_diverted_call_is_kept_with_whom_it_wanted(route):
@@ -129,7 +130,7 @@ def test_keeping_takes_no_query(route):
 
 
 def test_what_could_not_be_written_is_written_the_next_time(recording, monkeypatch):
-    recording.add(STT, "soniox", seen(AT_MS), "")
+    recording.add(STT, "soniox", seen(AT_MS), NOBODY)
     with monkeypatch.context() as patch:
         patch.setattr(slots, "get_redis_connection", _away)
         with pytest.raises(BreakerUnavailable):
@@ -160,7 +161,7 @@ def test_the_parts_of_several_processes_come_in_the_order_of_redis(recording):
     whole = slots.read(STT, AT_MS)["soniox"]
 
     assert [one.at_ms - AT_MS for one in whole] == [1, 5, 9]
-    assert [host for _, _, host in whole.failed(0, 2**53)] == ["pod-2"]
+    assert [by.host for _, _, by in whole.failed(0, 2**53)] == ["pod-2"]
 
 
 def _slot(*sightings: Sighting) -> Slot:
@@ -172,26 +173,26 @@ def _slot(*sightings: Sighting) -> Slot:
 
 def _failed(at_ms: int, host: str) -> Slot:
     slot = Slot(AT_MS)
-    slot.add(seen(at_ms, What.FAILED), host, failure())
+    slot.add(seen(at_ms, What.FAILED), Reporter(host), failure())
     return slot
 
 
 def test_without_room_it_is_dropped_and_said(recording, monkeypatch):
     monkeypatch.setattr(recorder, "ROOM", 2)
     for number in range(5):
-        recording.add(STT, "soniox", seen(AT_MS + number), "")
+        recording.add(STT, "soniox", seen(AT_MS + number), NOBODY)
     recording.flush()
 
     kept = slots.read(STT, AT_MS)["soniox"]
     assert (len(kept), kept.dropped) == (2, 3)
 
-    recording.add(STT, "soniox", seen(AT_MS + 9), "")  # there is room again
+    recording.add(STT, "soniox", seen(AT_MS + 9), NOBODY)  # there is room again
     recording.flush()
     assert len(slots.read(STT, AT_MS)["soniox"]) == 3
 
 
 def test_a_slot_in_redis_ends_by_itself(recording, redis_client):
-    recording.add(STT, "soniox", seen(AT_MS), "")
+    recording.add(STT, "soniox", seen(AT_MS), NOBODY)
     recording.flush()
 
     [key] = redis_client.keys("*:past:*")
@@ -206,7 +207,7 @@ def keep_at(at_ms: int) -> int:
 
 
 def test_a_slot_is_stored_once_it_is_over(recording):
-    recording.add(STT, "soniox", seen(AT_MS), "")
+    recording.add(STT, "soniox", seen(AT_MS), NOBODY)
     recording.flush()
 
     assert keep_at(AT_MS + SLOT_MS + SETTLED_MS - 1) == 0
@@ -218,7 +219,7 @@ def test_a_slot_is_stored_once_it_is_over(recording):
 
 def test_the_past_goes_on_from_the_database_into_redis(recording):
     for number in range(4):
-        recording.add(STT, "soniox", seen(AT_MS + number * SLOT_MS), "")
+        recording.add(STT, "soniox", seen(AT_MS + number * SLOT_MS), NOBODY)
     recording.flush()
     keep_at(AT_MS + 2 * SLOT_MS + SETTLED_MS)
 
@@ -246,8 +247,12 @@ def test_old_slots_are_forgotten_a_few_at_a_time(recording):
 
 def test_what_is_packed_is_unpacked():
     slot = Slot(AT_MS, dropped=7)
-    slot.add(seen(AT_MS, What.ASKED, 2**32 - 1, Flag.TAKEN | Flag.LAST_RESORT), "pod-1")
-    slot.add(seen(AT_MS + SLOT_MS - 1, What.FAILED), "pod {2}\n\x00", failure("\ud800é\n"))
+    slot.add(seen(AT_MS, What.ASKED, 2**32 - 1, Flag.TAKEN | Flag.LAST_RESORT), Reporter("pod-1"))
+    slot.add(
+        seen(AT_MS + SLOT_MS - 1, What.FAILED),
+        Reporter("pod {2}\n\x00", "eu"),
+        failure("\ud800é\n"),
+    )
 
     assert unpack(AT_MS, pack(slot)) == slot
 
@@ -260,7 +265,7 @@ def test_damage_reads_as_an_empty_slot(damage):
 def test_hosts_beyond_the_limit_are_one():
     slot = Slot(AT_MS)
     for number in range(HOSTS_MAX + 50):
-        slot.add(seen(AT_MS), f"pod-{number}")
+        slot.add(seen(AT_MS), Reporter(f"pod-{number}"))
 
-    assert len(slot.hosts) == HOSTS_MAX
-    assert slot.hosts[slot[len(slot) - 1].host] == ""
+    assert len(slot.reporters) == HOSTS_MAX
+    assert slot.reporters[slot[len(slot) - 1].host] == NOBODY

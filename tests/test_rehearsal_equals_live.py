@@ -32,6 +32,10 @@ POLICIES = {
         "rate_window_s": 120, "slow_rate_percent": 40, "slow_after_ms": 2000,
         "open_duration_s": 60,
     },
+    "by all rules, with a quorum of keys": {
+        "failure_threshold": 3, "failure_rate_percent": 50, "minimum_calls": 3,
+        "slow_rate_percent": 60, "distinct_keys": 2, "open_duration_s": 90,
+    },
     "by all rules, with a quorum": {
         "failure_threshold": 4, "failure_window_s": 600, "failure_rate_percent": 50,
         "minimum_calls": 3, "rate_window_s": 61, "slow_rate_percent": 60, "distinct_hosts": 2,

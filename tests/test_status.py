@@ -164,7 +164,7 @@ def test_the_status_has_the_contracts_shape(board):
     assert list(body["breakers"][0]) == [
         "provider", "kind", "state", "since", "until", "cause", "failures", "failure_threshold",
         "failure_window_s", "trips", "leases", "probe_slots", "override", "last_reasons",
-        "incident",
+        "keys", "held_back", "incident",
     ]  # fmt: skip
     assert list(body["routes"][0]) == [
         "route", "kind", "fallback_enabled", "on_mid_call_failure", "order",

@@ -137,7 +137,8 @@ class Twins:
 
     def _failures(self, key: str) -> dict[tuple[str, ...], int]:
         rows = self.client.zrange(key, 0, -1, withscores=True)
-        return {tuple(member.decode().split("\x1f")): int(at) for member, at in rows}
+        members = ((member.decode().split("\x1f"), int(at)) for member, at in rows)
+        return {tuple([*parts, ""][:4]): at for parts, at in members}
 
     def _samples(self, key: str) -> dict[tuple[int, ...], list[int]]:
         rows = _hash(self.client, key).items()

@@ -1,4 +1,4 @@
-"""The very failures behind a number: when, why, in which call, on which host."""
+"""The very failures behind a number: when, why, in which call, on which host, by which API key."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -80,13 +80,14 @@ def _span(request: HttpRequest) -> tuple[datetime, datetime]:
 def _failures(row: Provider, since: datetime, until: datetime) -> Iterator[dict[str, Any]]:
     since_ms, until_ms = (round(at.timestamp() * 1000) for at in (since, until))
     for slot in past.read(Kind(row.kind), row.slug, since_ms, until_ms):
-        for sighting, failure, host in slot.failed(since_ms, until_ms + 1):
+        for sighting, failure, reporter in slot.failed(since_ms, until_ms + 1):
             yield {
                 "at_ms": sighting.at_ms,
                 "late_s": f"{sighting.age_ms / 1000:.1f} s" if sighting.age_ms else "",
                 "reason": failure.reason,
                 "kind": failure.kind.replace("_", " "),
-                "host": host,
+                "host": reporter.host,
+                "key": reporter.key,
                 "call": failure.call,
             }
 

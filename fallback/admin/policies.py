@@ -145,7 +145,7 @@ class PolicyAdmin(WithRehearsal, WithFindings, AsksFirst, ConfiguredAdmin):
                 "description": "Taken over the rate window, of at least its minimum of calls.",
             },
         ),
-        ("Quorum", {"fields": [("distinct_hosts", "distinct_calls_for_stall")]}),
+        ("Quorum", {"fields": [("distinct_hosts", "distinct_keys", "distinct_calls_for_stall")]}),
         (
             "Open time",
             {"fields": [("open_duration_s", "open_backoff", "open_duration_max_s")]},

@@ -9,6 +9,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from fallback.domain import State
+from fallback.messages.values import reported_by
 
 NOTHING = "—"
 UNREACHABLE = "unknown (Redis unreachable)"
@@ -127,6 +128,11 @@ class Shown:
         return ", ".join(f"{reason} {count}" for reason, count in counts) or NOTHING
 
     @property
+    def keys(self) -> str:
+        """Whose API keys reported them; where that holds a trip back, so."""
+        return self.breaker["held_back"] or reported_by(self.breaker["keys"]) or NOTHING
+
+    @property
     def probes(self) -> str:
         """Probe calls under way."""
         return f"{self.breaker['leases']} of {self.breaker['probe_slots']} under way"
@@ -149,6 +155,7 @@ class NotShown:
     until: str = NOTHING
     failures: str = NOTHING
     reasons: str = NOTHING
+    keys: str = NOTHING
     probes: str = NOTHING
     override: str = NOTHING
 

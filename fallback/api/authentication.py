@@ -32,11 +32,20 @@ CHALLENGE: Final = 'Bearer realm="api"'
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever asks. `actor` is what their orders are signed with: `api:<key name>`."""
+    """Whoever asks. `actor` is what their orders are signed with: `api:<key name>`.
+
+    `routes`: those that the key is bound to; empty: all.
+    """
 
     actor: str
     role: str
+    routes: frozenset[str] = frozenset()
     is_authenticated: bool = True
+
+    @property
+    def pk(self) -> str:
+        """What the log names the caller by, where it has the id of a person elsewhere."""
+        return self.actor
 
 
 def caller_of(request: Request) -> Caller:
@@ -55,7 +64,7 @@ class BearerKey(BaseAuthentication):
         found = keys.authenticate(header)
         if isinstance(found, keys.Refusal):
             refuse(request, found)
-        return Caller(f"api:{found.name}", found.role), None
+        return Caller(f"api:{found.name}", found.role, found.routes), None
 
     def authenticate_header(self, request: Request) -> str:
         """Return the challenge, without which a 401 would become a 403."""

@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+import structlog
 from rest_framework import exceptions
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.request import Request
@@ -40,6 +41,7 @@ class ApiView(APIView):
         caller: object = request.user
         if not isinstance(caller, Caller):
             refuse(request, keys.Refusal.MISSING)
+        structlog.contextvars.bind_contextvars(user_id=caller.pk)
         if wait_s := throttling.wait_s("caller", caller.actor):
             raise exceptions.Throttled(wait=wait_s)
         allowed = self.roles.get(self._method(request))

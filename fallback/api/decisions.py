@@ -96,10 +96,11 @@ class DecisionView(ApiView):
 
         The answer holds every usable step, best first, so that an agent can swap without asking
         again. The same call asking again is given the same provider while that one still admits
-        it and did not fail in it.
+        it and did not fail in it. An API key that is bound to routes asks for those alone (403).
         """
         question = Question(**self.body(request, self.asked))
-        made = services.make_decision(question, by=caller_of(request).actor)
+        caller = caller_of(request)
+        made = services.make_decision(question, by=caller.actor, routes=caller.routes)
         return Response(rendered(made))
 
 

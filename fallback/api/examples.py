@@ -119,6 +119,8 @@ STATUS: Final = [
                     "probe_slots": 1,
                     "override": None,
                     "last_reasons": {"connection": 2},
+                    "keys": {"pods-eu": 2},
+                    "held_back": None,
                     "incident": 17,
                 }
             ],

@@ -96,7 +96,13 @@ class OutcomeView(ApiView):
             lease = Text(OUTCOME_ID_MAX, **OPTIONAL, help_text="As the decision gave it.")
             host = FreeText(128, **OPTIONAL)
             route = Text(**OPTIONAL)
-            retry_after_s = Seconds(**OPTIONAL, min_value=0, max_value=86_400)
+            retry_after_s = Seconds(
+                **OPTIONAL,
+                min_value=0,
+                max_value=86_400,
+                help_text="When the provider asked to come back. Obeyed with `rate_limit` alone, up"
+                " to 300 s; with another reason it is ignored.",
+            )
             mode = Word(Mode, **OPTIONAL, help_text="Of a `started`.")
             source = Word(  # type: ignore[assignment] # a field may be named as a field's attribute
                 Source, **OPTIONAL, help_text="Of a `started`: what it was decided from."
@@ -138,12 +144,15 @@ class OutcomeView(ApiView):
         """Report what was seen.
 
         Safe to send again: an id counts once, and so does a provider's failure in one call.
-        `detail` of an invalid one says what is wrong with it; the others still count.
+        `detail` of an invalid one says what is wrong with it; the others still count. An API key
+        that is bound to routes reports on those and their providers alone (403, or `invalid` where
+        others of the batch are its own).
         """
         raw = parsing.read_json(request)
         batch = parsing.checked(self.asked, raw)["outcomes"]
         seen = list(_outcomes(batch))
-        results, version = services.report_outcomes(seen, by=caller_of(request).actor)
+        caller = caller_of(request)
+        results, version = services.report_outcomes(seen, by=caller.actor, routes=caller.routes)
         return Response({"results": _answers(raw, batch, results), "version": version})
 
 

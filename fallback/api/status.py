@@ -46,6 +46,13 @@ class BreakerAnswer(serializers.Serializer[Any]):
     last_reasons = serializers.DictField(
         child=serializers.IntegerField(), help_text="Failures within the window, by reason."
     )
+    keys = serializers.DictField(
+        child=serializers.IntegerField(),
+        help_text="The same failures by the name of the API key that reported them.",
+    )
+    held_back = serializers.CharField(
+        allow_null=True, help_text="Why failures enough trip nothing: a quorum of keys is missing."
+    )
     incident = serializers.IntegerField(
         allow_null=True, help_text="Its number, as soon as it is stored."
     )

@@ -23,7 +23,7 @@ from fallback.domain import (
     State,
 )
 from fallback.models import Transition
-from fallback.past import Failure
+from fallback.past import Failure, Reporter
 from fallback.times import epoch_ms, moment
 
 BEFORE_MS: Final = 60_000  # what is looked at before a spell that no failure began
@@ -33,10 +33,10 @@ SICK_SHARE: Final = 0.5  # of the calls around that failed
 FAILURES_KEPT: Final = 50
 LOOK_BACK: Final = timedelta(days=1)  # for the spell in which a span begins
 
-Seen = tuple[Failure, str]
-"""A failure, and the host that told it."""
+Seen = tuple[Failure, Reporter]
+"""A failure, and who told it."""
 
-_UNSEEN: Final = Failure(Reason.UNKNOWN, "", 0, OutcomeKind.INIT_FAILURE), ""
+_UNSEEN: Final = Failure(Reason.UNKNOWN, "", 0, OutcomeKind.INIT_FAILURE), past.NOBODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Fates:
         return stretch is not None and stretch.is_known
 
     def failure(self, at_ms: int, call: int) -> Seen:
-        """Return how a call at that time fails: as the calls around did, on their hosts."""
+        """Return how a call at that time fails: as the calls around did, and who tells it."""
         stretch = self._at(at_ms)
         known = stretch.failures if stretch else ()
         return known[call % len(known)] if known else _UNSEEN
@@ -133,9 +133,9 @@ def _seen(
     heard, failures = 0, list[Seen]()
     for slot in past.read(kind, provider, since_ms, until_ms):
         heard += slot.heard(since_ms, until_ms)
-        for _, failure, host in slot.failed(since_ms, until_ms):
+        for _, failure, reporter in slot.failed(since_ms, until_ms):
             if not DEFAULT_WHAT_COUNTS[Reason(failure.reason)].is_neutral:
-                failures.append((failure, host))
+                failures.append((failure, reporter))
     total = heard + len(failures)
     is_sick = len(failures) >= SICK_SHARE * total if total else None
     return is_sick, tuple(failures[:FAILURES_KEPT])

@@ -35,7 +35,7 @@ from fallback.machine.calls import Call
 from fallback.machine.evidence import add_sample, least_bad_calls, rate_span_ms, samples_in
 from fallback.machine.state import Turn, until_ms
 from fallback.messages.events import told_by
-from fallback.past import Failure, Flag, Sighting, Slot, What
+from fallback.past import NOBODY, Failure, Flag, Reporter, Sighting, Slot, What
 
 ELSEWHERE: Final = "-"  # stands for the rest of the chain; no slug, so no provider
 CALL_MS: Final = 3_600_000  # how long a call is waited for
@@ -102,9 +102,11 @@ class Lane:
         if what == _ASKED:
             self._asked(at_ms, call, flags)
         elif what == _HEARD:
-            self._heard_then(at_ms, call, self._heard(call, value, age_ms, slot.hosts[host]), flags)
+            self._heard_then(
+                at_ms, call, self._heard(call, value, age_ms, slot.reporters[host]), flags
+            )
         elif what == What.FAILED:
-            failed = self._failed(call, slot.failures[value], age_ms, slot.hosts[host])
+            failed = self._failed(call, slot.failures[value], age_ms, slot.reporters[host])
             self._failed_then(at_ms, call, failed)
         elif what == What.STARTED:
             self._started(at_ms, call, flags)
@@ -265,10 +267,10 @@ class Lane:
         while self._expected and self._expected[0][0] <= at_ms:
             due_ms, call, is_sick = heapq.heappop(self._expected)
             if is_sick:
-                failure, host = self.fates.failure(due_ms, call)
-                self._fail(due_ms, call, self._failed(call, failure, 0, host))
+                failure, reporter = self.fates.failure(due_ms, call)
+                self._fail(due_ms, call, self._failed(call, failure, 0, reporter))
             else:
-                self._hear(due_ms, call, self._heard(call, 0, 0, ""), has_shown_lease=True)
+                self._hear(due_ms, call, self._heard(call, 0, 0, NOBODY), has_shown_lease=True)
 
     def _hear(self, at_ms: int, call: int, heard: Outcome, *, has_shown_lease: bool) -> None:
         if self._samples:
@@ -329,18 +331,22 @@ class Lane:
 
     # --- outcomes, as the machine is told them
 
-    def _heard(self, call: int, latency_ms: int, age_ms: int, host: str) -> Outcome:
+    def _heard(self, call: int, latency_ms: int, age_ms: int, by: Reporter) -> Outcome:
         kind = OutcomeKind.FIRST_TRANSCRIPT
-        return self._outcome(call, kind, latency_ms=latency_ms, age_ms=age_ms, host=host)
+        return self._outcome(call, kind, latency_ms=latency_ms, age_ms=age_ms, by=by)
 
-    def _failed(self, call: int, failure: Failure, age_ms: int, host: str) -> Outcome:
+    def _failed(self, call: int, failure: Failure, age_ms: int, by: Reporter) -> Outcome:
         return self._outcome(
-            call, OutcomeKind(failure.kind), reason=failure.reason, age_ms=age_ms, host=host,
+            call, OutcomeKind(failure.kind), reason=failure.reason, age_ms=age_ms, by=by,
             retry_after_s=failure.retry_after_ms / 1000,
         )  # fmt: skip
 
-    def _outcome(self, call: int, kind: OutcomeKind, **seen: Any) -> Outcome:
-        return Outcome(f"{call:x}:{kind}", _name(call), self.provider, kind, **seen)
+    def _outcome(
+        self, call: int, kind: OutcomeKind, *, by: Reporter = NOBODY, **seen: Any
+    ) -> Outcome:
+        return Outcome(
+            f"{call:x}:{kind}", _name(call), self.provider, kind, host=by.host, key=by.key, **seen
+        )
 
     # --- book-keeping
 

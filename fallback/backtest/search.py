@@ -72,7 +72,7 @@ def candidates(policy: Policy) -> Iterator[Policy]:
         for threshold, window_s in product(
             THRESHOLDS, sorted({policy.failure_window_s, *WINDOWS_S})
         )
-        if threshold >= policy.distinct_hosts
+        if threshold >= max(policy.distinct_hosts, policy.distinct_keys)
     ]
     rated = [
         {

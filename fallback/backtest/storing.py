@@ -36,7 +36,10 @@ def restored(data: dict[str, Any], policy: Policy, fates: Fates) -> Lane | None:
             setattr(lane, name, _value(value))
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
-    lane.machine.fleet.policies = {lane.provider: policy}
+    fleet = lane.machine.fleet
+    fleet.policies = {lane.provider: policy}
+    for name, rows in fleet.failures.items():  # one of before keys were remembered has no key
+        fleet.failures[name] = {(*key, "")[:4]: at for key, at in rows.items()}
     return lane
 
 

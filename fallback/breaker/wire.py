@@ -97,7 +97,8 @@ def outcome_json(outcome: Outcome) -> str:
         "kind": outcome.kind, "reason": outcome.reason, "code": outcome.code,
         "message": outcome.message, "host": outcome.host, "route": outcome.route,
         "lease": outcome.lease, "mode": outcome.mode, "source": outcome.source,
-        "age_ms": outcome.age_ms, "retry_after_ms": round((outcome.retry_after_s or 0) * 1000),
+        "key": outcome.key, "age_ms": outcome.age_ms,
+        "retry_after_ms": round((outcome.retry_after_s or 0) * 1000),
     }  # fmt: skip
     if outcome.latency_ms is not None:
         values["latency_ms"] = outcome.latency_ms
@@ -182,10 +183,11 @@ def walk_from(asked: Asked, reply: Sequence[str]) -> Walk:
 
 def recorded_from(reply: Sequence[str]) -> Recorded:
     """Return what became of one outcome."""
-    now, version, revision, status, detail, counted, effect, swap_to = reply
+    now, version, revision, status, detail, counted, effect, swap_to, keys = reply
     return Recorded(
         status=status, detail=detail, counted=counted == "1", effect=Effect(effect),
         swap_to=swap_to, now_ms=int(now), version=int(version), revision=_optional(revision),
+        keys=json.loads(keys) if keys else {},
     )  # fmt: skip
 
 
@@ -193,9 +195,9 @@ def snapshot_from(kind: Kind, names: Sequence[str], reply: Sequence[str]) -> Sna
     """Return every breaker as the script read it."""
     now, version, revision, *rows = reply
     views = [
-        _view(kind, name, until, failures, reasons, raw)
-        for name, until, failures, reasons, raw in zip(
-            names, rows[0::4], rows[1::4], rows[2::4], rows[3::4], strict=True
+        _view(kind, name, until, raw, failures, reasons, keys)
+        for name, until, failures, reasons, keys, raw in zip(
+            names, rows[0::5], rows[1::5], rows[2::5], rows[3::5], rows[4::5], strict=True
         )
     ]
     return Snapshot(tuple(views), int(version), _optional(revision), int(now))
@@ -215,9 +217,14 @@ def held_from(kind: Kind, names: Sequence[str], reply: Sequence[str]) -> Held:
     )  # fmt: skip
 
 
-def _failures(raw: str) -> dict[tuple[str, str, str], int]:
-    rows = {tuple(name.split("\x1f", 2)): int(float(at)) for name, at in _pairs(raw)}
-    return {(key[0], key[1], key[2]): at for key, at in rows.items() if len(key) == 3}
+def _failures(raw: str) -> dict[tuple[str, str, str, str], int]:
+    """Return the failures; the API key is empty in those of before keys were remembered."""
+    rows = {tuple(name.split("\x1f", 3)): int(float(at)) for name, at in _pairs(raw)}
+    return {
+        (key[0], key[1], key[2], key[3] if len(key) > 3 else ""): at
+        for key, at in rows.items()
+        if len(key) >= 3
+    }
 
 
 def _samples(raw: str) -> dict[tuple[int, int], list[int]]:
@@ -240,16 +247,22 @@ def _pairs(raw: str) -> list[tuple[str, str]]:
 def view_from(kind: Kind, provider: str, reply: Sequence[str]) -> BreakerView:
     """Return the breaker that an order was given to, as the order left it."""
     _, _, _, _, until, raw = reply
-    return _view(kind, provider, until, "0", "{}", raw)
+    return _view(kind, provider, until, raw)
 
 
 def _view(
-    kind: Kind, provider: str, until: str, failures: str, reasons: str, raw: str
+    kind: Kind,
+    provider: str,
+    until: str,
+    raw: str,
+    failures: str = "0",
+    reasons: str = "{}",
+    keys: str = "{}",
 ) -> BreakerView:
     breaker = breaker_from(raw)
     return BreakerView(
         provider=provider, kind=kind, breaker=breaker, until_ms=_optional(until),
-        failures=int(failures), last_reasons=json.loads(reasons) or {},
+        failures=int(failures), last_reasons=json.loads(reasons) or {}, keys=json.loads(keys) or {},
         leases=len(breaker.leases),
     )  # fmt: skip
 

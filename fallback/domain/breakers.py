@@ -105,6 +105,7 @@ class BreakerView:
     failures: int  # weighted, in the window
     last_reasons: Mapping[str, int]
     leases: int
+    keys: Mapping[str, int] = field(default_factory=dict)  # those failures by API key
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +122,8 @@ class Snapshot:
 class Held:
     """All that is stored of some breakers of one kind, as it stood at one moment.
 
-    Failures are keyed by (reason, host, call) and hold a time; samples by (width of a slice in ms,
-    slice) and hold [calls, failures, slow calls]: as `machine` has them.
+    Failures are keyed by (reason, host, call, API key) and hold a time; samples by (width of a
+    slice in ms, slice) and hold [calls, failures, slow calls]: as `machine` has them.
     """
 
     kind: Kind
@@ -132,5 +133,5 @@ class Held:
     incarnation: str
     breakers: Mapping[str, Breaker]
     policies: Mapping[str, Policy]
-    failures: Mapping[str, Mapping[tuple[str, str, str], int]]
+    failures: Mapping[str, Mapping[tuple[str, str, str, str], int]]
     samples: Mapping[str, Mapping[tuple[int, int], list[int]]]

@@ -1,6 +1,7 @@
 """A call's question and its answer; what an agent saw, and what became of it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from fallback.domain.breakers import Breaker
 from fallback.domain.configuration import Route, Step
@@ -124,6 +125,7 @@ class Outcome:
     retry_after_s: float | None = None
     mode: str = ""
     source: str = ""
+    key: str = ""  # the name of the API key that sent it
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +140,7 @@ class Recorded:
     now_ms: int
     version: int
     revision: int | None
+    keys: Mapping[str, int] = field(default_factory=dict)  # of a trip: failures by API key
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,8 @@ LIMITS: Mapping[str, int] = {
     "call_ms": 24 * 3_600_000,  # a diverted, probed, bypassed or failed call
     "evidence_ttl_ms": 3_600_000,  # garbage collection of evidence, on top of its window
     "notice_ms": 1_000,  # at most one failure notice per provider in this time past the threshold
+    "retry_after_ms": 300_000,  # the longest that a provider's rate limit is taken at its word
+    "keys_told": 20,  # keys named in one piece of evidence, the busiest first
     "age_ms": 3_600_000,  # an outcome older than this is taken as this old
 }
 
@@ -65,6 +67,7 @@ class Policy:
     slow_rate_percent: int = 0
     slow_after_ms: int = 3000
     distinct_hosts: int = 1
+    distinct_keys: int = 1
     distinct_calls_for_stall: int = 2
     open_duration_s: int = 1800
     open_backoff: float = 1.0

@@ -101,6 +101,9 @@ def card(row: Row, now: datetime) -> dict[str, str]:
         "probes": f"{row['leases']} of {row['probe_slots']}",
         "reasons": ", ".join(f"{name} {count}" for name, count in row["last_reasons"].items())
         or "none",
+        "keys": row["held_back"]
+        or ", ".join(f"{name} {count}" for name, count in row["keys"].items())
+        or "none",
         "cause": spoken(row["cause"] or "nothing yet"),
         "override": f"{ordered['by']}: “{ordered['reason']}”" if ordered else "none",
     }

@@ -1,7 +1,9 @@
 --[[ Evidence: what failures and samples are remembered of a provider, and what they prove.
 
-  failures  zset  "<reason>\31<host>\31<call>" -> when it happened, in ms; at most limits.evidence
-                  (a slow call is remembered too, with the reason "slow" and no weight)
+  failures  zset  "<reason>\31<host>\31<call>\31<API key>" -> when it happened, in ms; at most
+                  limits.evidence (a slow call is remembered too, with the reason "slow" and no
+                  weight); three parts where no key is known, as in those of before keys were
+                  remembered
   samples   hash  "<slice width in ms>:<slice>" -> "<calls> <failures> <slow>"; one slice is a
                   `limits.rate_slices`th of the rate window, slices of another width are dropped
 ]]
@@ -19,17 +21,20 @@ end
 local function failures_in(key, from_ms)
   local rows, found = redis.call("ZRANGEBYSCORE", key, "(" .. digits(from_ms), "+inf", "WITHSCORES"), {}
   for i = 1, #rows, 2 do
-    local reason, host = string.match(rows[i], "^([^\31]*)\31([^\31]*)\31")
+    local reason, host, rest = string.match(rows[i], "^([^\31]*)\31([^\31]*)\31(.*)$")
     if reason then
-      table.insert(found, { reason = reason, host = host, at_ms = tonumber(rows[i + 1]) })
+      local key = string.match(rest, "\31(.*)$") or ""
+      table.insert(found, { reason = reason, host = host, key = key, at_ms = tonumber(rows[i + 1]) })
     end
   end
   return found
 end
 
-local function add_failure(key, policy, reason, host, call, at_ms)
+local function add_failure(key, policy, outcome, reason, at_ms)
+  local parts = { reason, outcome.host, outcome.call }
+  if outcome.key ~= "" then table.insert(parts, outcome.key) end
   redis.call("ZREMRANGEBYSCORE", key, "-inf", digits(now - window_ms(policy)))
-  redis.call("ZADD", key, digits(at_ms), table.concat({ reason, host, call }, SEPARATOR))
+  redis.call("ZADD", key, digits(at_ms), table.concat(parts, SEPARATOR))
   redis.call("ZREMRANGEBYRANK", key, 0, -limits.evidence - 1)
   redis.call("PEXPIRE", key, digits(window_ms(policy) + limits.evidence_ttl_ms))
 end
@@ -44,33 +49,59 @@ local function tally(failures, policy, from_ms)
   local counts_stalls = stalls >= policy.distinct_calls_for_stall
   local found = {
     weight = 0, calls = 0, hosts = 0, at_once = 0, at_once_hosts = 0, slow_hosts = 0,
+    keys = {}, at_once_keys = {}, slow_keys = {},
     reasons = {}, silent_stalls = counts_stalls and 0 or stalls,
   }
   local seen = { hosts = {}, at_once_hosts = {}, slow_hosts = {} }
-  local function see(what, host)
-    if not seen[what][host] then
-      seen[what][host] = true
-      found[what] = found[what] + 1
+  local function see(hosts, keys, failure)
+    if not seen[hosts][failure.host] then
+      seen[hosts][failure.host] = true
+      found[hosts] = found[hosts] + 1
     end
+    found[keys][failure.key] = (found[keys][failure.key] or 0) + 1
   end
   for _, failure in ipairs(failures) do
     local rule = rule_of(policy, failure.reason)
     if failure.at_ms <= from_ms then -- of the longer window only
     elseif failure.reason == SLOW then
-      see("slow_hosts", failure.host)
+      see("slow_hosts", "slow_keys", failure)
     elseif not rule.is_neutral then
       found.reasons[failure.reason] = (found.reasons[failure.reason] or 0) + 1
       if failure.reason ~= "stall" or counts_stalls then
         found.weight, found.calls = found.weight + rule.weight, found.calls + 1
-        see("hosts", failure.host)
+        see("hosts", "keys", failure)
         if rule.trips_at_once then
           found.at_once, found.at_once_reason = found.at_once + 1, failure.reason
-          see("at_once_hosts", failure.host)
+          see("at_once_hosts", "at_once_keys", failure)
         end
       end
     end
   end
   return found
+end
+
+-- The named keys with how many failures each reported, the busiest of too many.
+local function told_keys(counts)
+  local named, told = {}, {}
+  for key, count in pairs(counts) do
+    if key ~= "" then table.insert(named, { key = key, count = count }) end
+  end
+  table.sort(named, function(a, b)
+    if a.count ~= b.count then return a.count > b.count end
+    return a.key < b.key
+  end)
+  for i = 1, math.min(#named, limits.keys_told) do told[named[i].key] = named[i].count end
+  return told
+end
+
+-- Whether enough hosts and enough API keys saw it. Failures without a key (of before keys were
+-- remembered) are no key beside those with one: it may be the same.
+local function is_quorum(policy, hosts, keys)
+  local named = 0
+  for key in pairs(keys) do
+    if key ~= "" then named = named + 1 end
+  end
+  return hosts >= policy.distinct_hosts and math.max(1, named) >= policy.distinct_keys
 end
 
 -- Samples of calls, for the rate rules ------------------------------------------------------------
@@ -116,15 +147,20 @@ local function by_count(policy, failures)
   local proof = {
     failures = found.weight, failure_threshold = policy.failure_threshold,
     failure_window_s = policy.failure_window_s, calls = found.calls, hosts = found.hosts,
-    reasons = found.reasons,
+    keys = told_keys(found.keys), reasons = found.reasons,
   }
-  if found.at_once > 0 and found.at_once_hosts >= policy.distinct_hosts then
+  if found.at_once > 0 and is_quorum(policy, found.at_once_hosts, found.at_once_keys) then
     proof.at_once = found.at_once_reason
     return { cause = "trip_at_once", evidence = proof, reason = found.at_once_reason }, proof
   end
-  if policy.failure_threshold > 0 and found.weight >= policy.failure_threshold
-    and found.hosts >= policy.distinct_hosts then
+  local is_enough = policy.failure_threshold > 0 and found.weight >= policy.failure_threshold
+  if is_enough and is_quorum(policy, found.hosts, found.keys) then
     return { cause = "failure_threshold", evidence = proof }, proof
+  end
+  local named = 0
+  for _ in pairs(proof.keys) do named = named + 1 end
+  if (is_enough or found.at_once > 0) and policy.distinct_keys > 1 and named < policy.distinct_keys then
+    proof.distinct_keys = policy.distinct_keys -- what it waits for
   end
   return nil, proof
 end
@@ -139,14 +175,15 @@ local function by_rate(policy, failures, samples_key)
     rate_window_s = policy.rate_window_s, minimum_calls = policy.minimum_calls,
     reasons = found.reasons,
   }
-  if policy.failure_rate_percent > 0 and found.hosts >= policy.distinct_hosts
+  if policy.failure_rate_percent > 0 and is_quorum(policy, found.hosts, found.keys)
     and failed * 100 >= policy.failure_rate_percent * sums.calls then
-    proof.failure_rate_percent = policy.failure_rate_percent
+    proof.failure_rate_percent, proof.keys = policy.failure_rate_percent, told_keys(found.keys)
     return { cause = "failure_rate", evidence = proof }
   end
-  if policy.slow_rate_percent > 0 and found.slow_hosts >= policy.distinct_hosts
+  if policy.slow_rate_percent > 0 and is_quorum(policy, found.slow_hosts, found.slow_keys)
     and sums.slow * 100 >= policy.slow_rate_percent * sums.calls then
     proof.slow_rate_percent, proof.slow_after_ms = policy.slow_rate_percent, policy.slow_after_ms
+    proof.keys = told_keys(found.slow_keys)
     return { cause = "slow_rate", evidence = proof, reason = SLOW }
   end
 end

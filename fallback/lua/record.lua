@@ -4,12 +4,13 @@
   KEYS[5]  failures  see evidence.lua
   KEYS[6]  samples   see evidence.lua
   ARGV[2]  outcome   json {id, call, provider, kind, reason, code, message, host, route, lease, mode,
-                     source, age_ms, latency_ms, retry_after_ms}: all texts, or numbers, but
-                     latency_ms which may be left out
+                     source, key, age_ms, latency_ms, retry_after_ms}: all texts, or numbers,
+                     but latency_ms which may be left out
   ARGV[3…] steps     the route's usable providers in chain order, for a failure that may be answered
                      with a swap
 
-  Reply    now, version, revision, status, detail, "1" if counted, effect, the provider to swap to.
+  Reply    now, version, revision, status, detail, "1" if counted, effect, the provider to swap to,
+           of a trip json of its failures by API key.
            status "no_policy": nothing was taken, because the configuration is not here yet.
 ]]
 local outcome = cjson.decode(ARGV[2])
@@ -37,10 +38,10 @@ local function breaker_of(name)
   return loaded[name]
 end
 
-local function reply(status, detail, counted, effect, swap_to)
+local function reply(status, detail, counted, effect, swap_to, keys)
   return {
     digits(now), version_now(), stored.revision or "", status, detail, counted and "1" or "",
-    effect, swap_to or "",
+    effect, swap_to or "", keys and cjson.encode(keys) or "",
   }
 end
 
@@ -94,7 +95,7 @@ end
 
 local function seen()
   return {
-    call = outcome.call, host = outcome.host, outcome = kind, reason = outcome.reason,
+    call = outcome.call, host = outcome.host, key = outcome.key, outcome = kind, reason = outcome.reason,
     code = outcome.code, message = outcome.message, route = outcome.route,
   }
 end
@@ -140,7 +141,7 @@ local function count_failure()
   local is_old = happened < breaker.evidence_since_ms or happened <= now - window_ms(policy)
   if is_old then return "none" end
   counted = true
-  add_failure(failures_key, policy, outcome.reason, outcome.host, outcome.call, happened)
+  add_failure(failures_key, policy, outcome, outcome.reason, happened)
   if policy.failure_rate_percent > 0 or policy.slow_rate_percent > 0 then
     local is_new = memory["heard:" .. provider] == nil
     add_sample(samples_key, policy, happened, is_new and 1 or 0, 1, 0)
@@ -214,7 +215,7 @@ local function on_transcript()
   local is_slow = policy.slow_rate_percent > 0 and (outcome.latency_ms or 0) > policy.slow_after_ms
   if happened > now - policy.rate_window_s * 1000 then
     add_sample(samples_key, policy, happened, 1, 0, is_slow and 1 or 0)
-    if is_slow then add_failure(failures_key, policy, SLOW, outcome.host, outcome.call, happened) end
+    if is_slow then add_failure(failures_key, policy, outcome, SLOW, happened) end
   end
   return conclude(breaker, policy, failures_key, samples_key, {}) or "none"
 end
@@ -242,8 +243,9 @@ add_entry({
   type = "outcome", at_ms = happened, id = outcome.id, provider = provider, kind = kind,
   reason = is_failure and outcome.reason or nil, code = outcome.code, message = outcome.message,
   latency_ms = outcome.latency_ms, mode = outcome.mode, source = outcome.source,
-  host = outcome.host, counted = counted, effect = effect, swap_to = swap_to,
+  host = outcome.host, key = outcome.key ~= "" and outcome.key or nil, counted = counted, effect = effect, swap_to = swap_to,
 })
 write_changes()
 write_call(is_stale, is_quiet)
-return reply("accepted", "", counted, effect, swap_to)
+return reply("accepted", "", counted, effect, swap_to,
+  effect == "tripped" and breaker.evidence.keys or nil)

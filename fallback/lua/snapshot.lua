@@ -5,7 +5,7 @@
   ARGV[2…] providers
 
   Reply    now, version, revision; then for each provider: its end, weighted failures in the window,
-           json of their reasons, the stored breaker
+           json of their reasons and of the API keys that reported them, the stored breaker
 ]]
 local names = {}
 for i = 2, #ARGV do names[i - 1] = ARGV[i] end
@@ -19,6 +19,7 @@ for i, name in ipairs(names) do
   table.insert(rows, until_text(breaker, policy))
   table.insert(rows, digits(found.weight))
   table.insert(rows, cjson.encode(found.reasons))
+  table.insert(rows, cjson.encode(told_keys(found.keys)))
   table.insert(rows, encoded(breaker))
 end
 write_changes()

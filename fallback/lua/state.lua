@@ -262,11 +262,14 @@ end
 
 -- Time -------------------------------------------------------------------------------------------
 
--- How long this open spell lasts under the policy of now. A provider that said when to come back
--- is taken at its word; else the reason's own time or the policy's, longer with each trip in a row.
+-- How long this open spell lasts under the policy of now. A provider whose rate limit said when to
+-- come back is taken at its word for a while; else the reason's own time or the policy's, longer
+-- with each trip in a row.
 local function open_ms(breaker, policy)
   local cap = policy.open_duration_max_s * 1000
-  if breaker.retry_after_ms > 0 then return math.min(breaker.retry_after_ms, cap) end
+  if breaker.retry_after_ms > 0 and breaker.reason == "rate_limit" then
+    return math.min(breaker.retry_after_ms, limits.retry_after_ms, cap)
+  end
   local duration = (rule_of(policy, breaker.reason).open_duration_s or policy.open_duration_s) * 1000
   for _ = 2, math.min(breaker.trips, 64) do
     if duration >= cap then break end

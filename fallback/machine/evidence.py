@@ -1,14 +1,26 @@
 """Evidence: what is remembered of a provider's failures and calls, and what that proves.
 
-The twin of lua/evidence.lua. Failures are keyed by (reason, host, call); samples by (width of a
-slice in ms, slice) and hold [calls, failures, slow calls].
+The twin of lua/evidence.lua. Failures are keyed by (reason, host, call, API key); samples by (width
+of a slice in ms, slice) and hold [calls, failures, slow calls].
 """
 
 import math
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fallback.domain import LIMITS, Breaker, Cause, Effect, EventName, Policy, Reason, State
+from fallback.domain import (
+    LIMITS,
+    Breaker,
+    Cause,
+    Effect,
+    EventName,
+    Outcome,
+    Policy,
+    Reason,
+    State,
+)
 from fallback.machine.state import Turn, notice, transition
 
 SLOW = "slow"  # the reason under which a slow call is remembered; it weighs nothing
@@ -20,6 +32,7 @@ class Failure:
 
     reason: str
     host: str
+    key: str  # the API key that reported it; empty where that was not remembered yet
     at_ms: int
 
 
@@ -30,9 +43,12 @@ class Tally:
     weight: int = 0
     calls: int = 0
     hosts: set[str] = field(default_factory=set)
+    keys: Counter[str] = field(default_factory=Counter)
     at_once_reason: str = ""
     at_once_hosts: set[str] = field(default_factory=set)
+    at_once_keys: Counter[str] = field(default_factory=Counter)
     slow_hosts: set[str] = field(default_factory=set)
+    slow_keys: Counter[str] = field(default_factory=Counter)
     reasons: dict[str, int] = field(default_factory=dict)
     silent_stalls: int = 0
 
@@ -55,19 +71,24 @@ def window_ms(policy: Policy) -> int:
 def failures_in(turn: Turn, name: str, from_ms: int) -> list[Failure]:
     """Return the failures after `from_ms`, oldest first."""
     rows = turn.fleet.failures.get(name, {})
-    kept = sorted((at, "\x1f".join(key), key) for key, at in rows.items() if at > from_ms)
-    return [Failure(reason=key[0], host=key[1], at_ms=at) for at, _, key in kept]
+    kept = sorted((at, _member(key), key) for key, at in rows.items() if at > from_ms)
+    return [Failure(reason=key[0], host=key[1], key=key[3], at_ms=at) for at, _, key in kept]
+
+
+def _member(key: tuple[str, str, str, str]) -> str:
+    """Return how Redis stores a failure, which orders those of the same time."""
+    return "\x1f".join(key if key[3] else key[:3])
 
 
 def add_failure(
-    turn: Turn, name: str, policy: Policy, reason: str, host: str, call: str, at_ms: int
+    turn: Turn, name: str, policy: Policy, outcome: Outcome, reason: str, at_ms: int
 ) -> None:
     """Remember a failure; forget those that left the window, and the oldest of too many."""
     rows = turn.fleet.failures.setdefault(name, {})
     for key in [key for key, at in rows.items() if at <= turn.now_ms - window_ms(policy)]:
         del rows[key]
-    rows[(reason, host, call)] = at_ms
-    oldest = sorted(rows, key=lambda key: (rows[key], "\x1f".join(key)))
+    rows[(reason, outcome.host, outcome.call_id, outcome.key)] = at_ms
+    oldest = sorted(rows, key=lambda key: (rows[key], _member(key)))
     for key in oldest[: max(0, len(rows) - LIMITS["evidence"])]:
         del rows[key]
 
@@ -82,6 +103,7 @@ def tally(failures: list[Failure], policy: Policy, from_ms: int) -> Tally:
     for failure in inside:
         if failure.reason == SLOW:
             found.slow_hosts.add(failure.host)
+            found.slow_keys[failure.key] += 1
         else:
             _add(found, failure, policy, counts_stalls=counts_stalls)
     return found
@@ -97,9 +119,24 @@ def _add(found: Tally, failure: Failure, policy: Policy, *, counts_stalls: bool)
     found.weight += rule.weight
     found.calls += 1
     found.hosts.add(failure.host)
+    found.keys[failure.key] += 1
     if rule.trips_at_once:
         found.at_once_reason = failure.reason
         found.at_once_hosts.add(failure.host)
+        found.at_once_keys[failure.key] += 1
+
+
+def told_keys(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return the named keys with how many failures each reported, the busiest of too many."""
+    named = sorted((-count, key) for key, count in counts.items() if key)
+    return {key: -count for count, key in named[: LIMITS["keys_told"]]}
+
+
+def is_quorum(policy: Policy, hosts: set[str], keys: Mapping[str, int]) -> bool:
+    """Whether enough hosts and enough API keys saw it. Failures without a key (of before keys were
+    remembered) are no key beside those with one: it may be the same."""
+    named = sum(key != "" for key in keys)
+    return len(hosts) >= policy.distinct_hosts and max(1, named) >= policy.distinct_keys
 
 
 def slice_ms(policy: Policy) -> int:
@@ -167,14 +204,16 @@ def _by_count(
     proof: dict[str, Any] = {
         "failures": found.weight, "failure_threshold": policy.failure_threshold,
         "failure_window_s": policy.failure_window_s, "calls": found.calls,
-        "hosts": len(found.hosts), "reasons": found.reasons,
+        "hosts": len(found.hosts), "keys": told_keys(found.keys), "reasons": found.reasons,
     }  # fmt: skip
-    if found.at_once_reason and len(found.at_once_hosts) >= policy.distinct_hosts:
+    if found.at_once_reason and is_quorum(policy, found.at_once_hosts, found.at_once_keys):
         proof["at_once"] = found.at_once_reason
         return Trip(Cause.TRIP_AT_ONCE, proof, found.at_once_reason), proof
     is_enough = 0 < policy.failure_threshold <= found.weight
-    if is_enough and len(found.hosts) >= policy.distinct_hosts:
+    if is_enough and is_quorum(policy, found.hosts, found.keys):
         return Trip(Cause.FAILURE_THRESHOLD, proof), proof
+    if (is_enough or found.at_once_reason) and len(proof["keys"]) < policy.distinct_keys > 1:
+        proof["distinct_keys"] = policy.distinct_keys  # what it waits for
     return None, proof
 
 
@@ -190,11 +229,17 @@ def _by_rate(turn: Turn, name: str, policy: Policy, failures: list[Failure]) -> 
         "reasons": found.reasons,
     }  # fmt: skip
     limit = policy.failure_rate_percent
-    if limit and len(found.hosts) >= policy.distinct_hosts and failed * 100 >= limit * calls:
-        return Trip(Cause.FAILURE_RATE, proof | {"failure_rate_percent": limit})
+    is_reached = limit and failed * 100 >= limit * calls
+    if is_reached and is_quorum(policy, found.hosts, found.keys):
+        thresholds = {"failure_rate_percent": limit, "keys": told_keys(found.keys)}
+        return Trip(Cause.FAILURE_RATE, proof | thresholds)
     limit = policy.slow_rate_percent
-    if limit and len(found.slow_hosts) >= policy.distinct_hosts and slow * 100 >= limit * calls:
-        thresholds = {"slow_rate_percent": limit, "slow_after_ms": policy.slow_after_ms}
+    is_reached = limit and slow * 100 >= limit * calls
+    if is_reached and is_quorum(policy, found.slow_hosts, found.slow_keys):
+        thresholds = {
+            "slow_rate_percent": limit, "slow_after_ms": policy.slow_after_ms,
+            "keys": told_keys(found.slow_keys),
+        }  # fmt: skip
         return Trip(Cause.SLOW_RATE, proof | thresholds, SLOW)
     return None
 

@@ -18,7 +18,7 @@ from fallback.domain import (
     Snapshot,
     State,
 )
-from fallback.machine.evidence import conclude, failures_in, tally
+from fallback.machine.evidence import conclude, failures_in, tally, told_keys
 from fallback.machine.state import (
     Turn,
     append,
@@ -173,7 +173,8 @@ def read(turn: Turn, names: Sequence[str]) -> Snapshot:
             BreakerView(
                 provider=name, kind=Kind(turn.fleet.kind), breaker=copy.deepcopy(breaker),
                 until_ms=until_ms(breaker, policy), failures=found.weight,
-                last_reasons=found.reasons, leases=len(breaker.leases),
+                last_reasons=found.reasons, keys=told_keys(found.keys),
+                leases=len(breaker.leases),
             )
         )  # fmt: skip
     turn.finish()

@@ -3,7 +3,7 @@
 The twin of lua/record.lua.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,7 +82,8 @@ class Report:
         """Return the outcome as evidence of an event."""
         outcome = self.outcome
         return {
-            "call": outcome.call_id, "host": outcome.host, "outcome": outcome.kind,
+            "call": outcome.call_id, "host": outcome.host, "key": outcome.key,
+            "outcome": outcome.kind,
             "reason": outcome.reason, "code": outcome.code, "message": outcome.message,
             "route": outcome.route,
         }  # fmt: skip
@@ -109,9 +110,11 @@ def record(turn: Turn, outcome: Outcome, steps: Sequence[str]) -> Recorded:
         swap_to = _swap_target(report)
         call.provider = swap_to or call.provider
     _remember(report, swap_to)
+    keys = report.breaker.evidence.get("keys") if report.effect == Effect.TRIPPED else None
     return _recorded(
-        turn, Status.ACCEPTED, counted=report.counted, effect=report.effect, swap_to=swap_to
-    )
+        turn, Status.ACCEPTED, counted=report.counted, effect=report.effect, swap_to=swap_to,
+        keys=keys,
+    )  # fmt: skip
 
 
 def _is_repeat(call: Call, outcome: Outcome) -> bool:
@@ -206,7 +209,7 @@ def _count_failure(report: Report) -> Effect:
     if happened < report.breaker.evidence_since_ms or happened <= turn.now_ms - window_ms(policy):
         return Effect.NONE
     report.counted = True
-    add_failure(turn, name, policy, outcome.reason, outcome.host, outcome.call_id, happened)
+    add_failure(turn, name, policy, outcome, outcome.reason, happened)
     if policy.samples_calls:
         new_calls = 0 if name in report.call.heard else 1
         add_sample(turn, name, policy, happened, calls=new_calls, failures=1, slow=0)
@@ -287,7 +290,7 @@ def _sample(report: Report) -> Effect:
     if happened > turn.now_ms - policy.rate_window_s * 1000:
         add_sample(turn, name, policy, happened, calls=1, failures=0, slow=int(is_slow))
         if is_slow:
-            add_failure(turn, name, policy, SLOW, outcome.host, outcome.call_id, happened)
+            add_failure(turn, name, policy, outcome, SLOW, happened)
     effect, _ = conclude(turn, name, report.breaker, policy)
     return effect or Effect.NONE
 
@@ -304,8 +307,8 @@ def _remember(report: Report, swap_to: str) -> None:
         type="outcome", at_ms=report.happened_ms, id=outcome.id, provider=outcome.provider,
         kind=outcome.kind, reason=outcome.reason if is_failure else None, code=outcome.code,
         message=outcome.message, latency_ms=outcome.latency_ms, mode=outcome.mode,
-        source=outcome.source, host=outcome.host, counted=report.counted, effect=report.effect,
-        swap_to=swap_to or None,
+        source=outcome.source, host=outcome.host, key=outcome.key or None, counted=report.counted,
+        effect=report.effect, swap_to=swap_to or None,
     )  # fmt: skip
     calls.write(turn.fleet.calls, outcome.call_id, call, now_ms=turn.now_ms, is_quiet=is_quiet)
 
@@ -318,10 +321,12 @@ def _recorded(
     counted: bool = False,
     effect: Effect = Effect.NONE,
     swap_to: str = "",
+    keys: Mapping[str, int] | None = None,
 ) -> Recorded:
     recorded = Recorded(
         status=status, detail=detail, counted=counted, effect=effect, swap_to=swap_to,
         now_ms=turn.now_ms, version=turn.version_now, revision=turn.fleet.revision,
+        keys=dict(keys or {}),
     )  # fmt: skip
     turn.finish()
     return recorded

@@ -18,6 +18,7 @@ from fallback.domain import (
     EventName,
     Override,
     Policy,
+    Reason,
     Recovery,
     State,
 )
@@ -32,7 +33,7 @@ class Fleet:
     breakers: dict[str, Breaker] = field(default_factory=dict)
     policies: dict[str, Policy] = field(default_factory=dict)
     calls: dict[str, Call] = field(default_factory=dict)
-    failures: dict[str, dict[tuple[str, str, str], int]] = field(default_factory=dict)
+    failures: dict[str, dict[tuple[str, str, str, str], int]] = field(default_factory=dict)
     samples: dict[str, dict[tuple[int, int], list[int]]] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     version: int | None = None
@@ -168,12 +169,12 @@ def transition(
 def open_ms(breaker: Breaker, policy: Policy) -> int:
     """Return how long this open spell lasts under the policy of now, in ms.
 
-    A provider that said when to come back is taken at its word; else the reason's own time or the
-    policy's, longer with each trip in a row, capped.
+    A provider whose rate limit said when to come back is taken at its word for a while; else the
+    reason's own time or the policy's, longer with each trip in a row, capped.
     """
     cap = policy.open_duration_max_s * 1000
-    if breaker.retry_after_ms > 0:
-        return min(breaker.retry_after_ms, cap)
+    if breaker.retry_after_ms > 0 and breaker.reason == Reason.RATE_LIMIT:
+        return min(breaker.retry_after_ms, LIMITS["retry_after_ms"], cap)
     own = policy.rule(breaker.reason).open_duration_s
     duration = (policy.open_duration_s if own is None else own) * 1000
     for _ in range(min(breaker.trips, 64) - 1):

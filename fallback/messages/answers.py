@@ -19,6 +19,7 @@ from fallback.messages.blocks import (
     when,
     words,
 )
+from fallback.messages.values import reported_by
 
 LINES_MAX: Final = 60
 ENTRIES_MAX: Final = 25
@@ -66,6 +67,8 @@ def provider(breaker: Mapping[str, Any], past: Sequence[Past], url: str) -> Mess
     if breaker["last_reasons"]:
         found = ", ".join(f"{clean(k, 40)} {v}" for k, v in breaker["last_reasons"].items())
         lines.append([text(f"Last errors: {found}")])
+    if told := breaker.get("held_back") or reported_by(breaker.get("keys")):
+        lines.append([text(f"Held back: {told}" if breaker.get("held_back") else f"By {told}")])
     if breaker["state"] == State.HALF_OPEN:
         lines.append([text(f"Probes: {breaker['leases']} of {breaker['probe_slots']} under way")])
     if breaker["incident"]:

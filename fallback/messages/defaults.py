@@ -16,8 +16,13 @@ class Default:
     severity: Severity = Severity.INFO
 
 
-_SAW: Final = "Seen by {host} in call {call} on {route}\n`{code}` `{message}`"
-_COUNT: Final = "Failure *{failures} of {failure_threshold}* within {failure_window_s} s: {reasons}"
+_SAW: Final = (
+    "Seen by {host} in call {call} on {route}, reported by {reported_by}\n`{code}` `{message}`"
+)
+_COUNT: Final = (
+    "Failure *{failures} of {failure_threshold}* within {failure_window_s} s: {reasons}\n"
+    "Held back: {held_back}"
+)
 
 DEFAULTS: Final[dict[AlertEvent, Default]] = {
     AlertEvent.PROVIDER_FAILURE: Default(
@@ -45,6 +50,7 @@ DEFAULTS: Final[dict[AlertEvent, Default]] = {
         "Tripped by {cause}: {reason}\n"
         "*{failures}* failures within {failure_window_s} s (threshold {failure_threshold}),"
         " calls: {calls}, hosts: {hosts}\nReasons: {reasons}\n"
+        "Reported by {reported_by}\n"
         "Last seen in call {call} on {route} by {host}\n"
         "`{code}` `{message}`",
         Severity.CRITICAL,
@@ -53,7 +59,8 @@ DEFAULTS: Final[dict[AlertEvent, Default]] = {
         "Shadow: it would be out",
         "{provider} would be out now (shadow)",
         "No call is diverted for this: {policy} only watches.\n"
-        "{cause}: *{failures}* failures within {failure_window_s} s: {reasons}",
+        "{cause}: *{failures}* failures within {failure_window_s} s: {reasons}\n"
+        "Reported by {reported_by}",
         Severity.WARNING,
     ),
     AlertEvent.FALLBACK_ACTIVE: Default(
@@ -70,7 +77,7 @@ DEFAULTS: Final[dict[AlertEvent, Default]] = {
         "A probe failed",
         "{provider} is still out: a probe failed",
         "Failed probes: {failed_probes} of {retrip_threshold}; trips in a row: {trips}\n"
-        "Reason: {reason}\nSeen by {host} in call {call} on {route}\n`{code}` `{message}`",
+        f"Reason: {{reason}}\n{_SAW}",
         Severity.WARNING,
     ),
     AlertEvent.RECOVERED: Default(

@@ -32,6 +32,9 @@ NAMES: Final[dict[str, tuple[str, str | int]]] = {
     "calls": ("calls that failed in the window", 2),
     "hosts": ("hosts that saw failures", 2),
     "reasons": ("failures by reason", "connection 2"),
+    "key": ("the API key that reported it", "pods-eu"),
+    "reported_by": ("the API keys that reported the failures", "key pods-eu"),
+    "held_back": ("why so many failures trip nothing", ""),
     "trips": ("trips in a row", 1),
     "diverted": ("calls begun elsewhere", 12),
     "hurt": ("calls it failed in", 3),
@@ -50,15 +53,18 @@ NAMES: Final[dict[str, tuple[str, str | int]]] = {
     "entries": ("events that wait", 120),
 }
 TIMES: Final = frozenset({"at", "until"})
+KEY_MAX: Final = 40  # characters of the name of an API key
 
 _ALL: Final = frozenset({"provider", "kind", "at"})
 _MOVE: Final = _ALL | {"state", "before", "cause", "reason", "actor", "incident"}
-_CALL: Final = frozenset({"call", "host", "route", "outcome", "code", "message"})
+_CALL: Final = frozenset(
+    {"call", "host", "route", "outcome", "code", "message", "key", "reported_by"}
+)
 _COUNT: Final = frozenset(
     {"failures", "failure_threshold", "failure_window_s", "calls", "hosts", "reasons"}
 )
 _CALLS: Final = frozenset({"trips", "diverted", "hurt", "saved", "until", "duration"})
-_FAILURE: Final = _ALL | {"reason", "state"} | _CALL | _COUNT
+_FAILURE: Final = _ALL | {"reason", "state", "held_back"} | _CALL | _COUNT
 _OF: Final[dict[AlertEvent, frozenset[str]]] = {
     AlertEvent.PROVIDER_FAILURE: _FAILURE,
     AlertEvent.INIT_FALLBACK: _FAILURE,
@@ -120,6 +126,10 @@ def values_of(event: Event) -> dict[str, str | int]:
         "reason": event.reason,
         "actor": event.actor,
         "reasons": reasons(evidence.get("reasons")),
+        "reported_by": reported_by(evidence.get("keys") or {evidence.get("key"): 1}),
+        "held_back": held_back(
+            evidence.get("failures"), evidence.get("keys"), evidence.get("distinct_keys")
+        ),
         "outcome": _words(str(evidence.get("outcome", ""))),
         "until": evidence.get("until_ms"),
     }
@@ -144,6 +154,25 @@ def reasons(counts: object) -> str:
         key=lambda row: (-row[0], row[1]),
     )
     return ", ".join(f"{name} {count}" for count, name in rows[:8])
+
+
+def reported_by(counts: object) -> str:
+    """Return whose API keys reported failures: "key pods-eu", "keys pods-eu 3, pods-us 1"."""
+    if not isinstance(counts, dict):
+        return ""
+    named = {key: count for key, count in counts.items() if key and _is_number(count)}
+    if len(named) == 1:
+        return f"key {clean(next(iter(named)), KEY_MAX)}"
+    return f"keys {reasons(named)}" if named else ""
+
+
+def held_back(failures: object, counts: object, wanted: object) -> str:
+    """Return why failures trip nothing where a quorum of API keys is missing: "4 failures, all by
+    key pods-eu; 2 keys are asked for". Empty where `wanted`, the keys asked for, is nothing."""
+    if not _is_number(wanted):
+        return ""
+    many = "1 failure" if failures == 1 else f"{failures} failures"
+    return f"{many}, all by {reported_by(counts) or 'no known key'}; {wanted} keys are asked for"
 
 
 def duration(seconds: float) -> str:

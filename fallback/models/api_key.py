@@ -1,10 +1,12 @@
 """API keys: who may ask, report, override or read. Only a keyed hash of the secret is kept."""
 
+from django.core.exceptions import ValidationError
 from django.core.validators import MinLengthValidator
 from django.db import models
 from simple_history.models import HistoricalRecords
 
 from fallback.models.configured import Configured
+from fallback.models.route import Route
 from fallback.models.validators import one_of
 
 
@@ -34,6 +36,12 @@ class ApiKey(Configured):
     expires_at = models.DateTimeField(
         null=True, blank=True, help_text="Refused from then on. Empty: never expires."
     )
+    routes = models.JSONField(
+        default=list,
+        blank=True,
+        help_text="Slugs of the routes that it may ask for and report on, and so of the providers"
+        " it can take calls off. Empty: all. Status and history are read whole by any key.",
+    )
     notes = models.TextField(blank=True, help_text="Where it is deployed, whom to ask.")
     public = models.CharField(max_length=16, unique=True, editable=False)
     secret_hash = models.CharField(max_length=64, editable=False)
@@ -48,3 +56,19 @@ class ApiKey(Configured):
 
     def __str__(self) -> str:
         return self.name
+
+    def clean(self) -> None:
+        super().clean()
+        self.routes = self.routes or []
+        if not isinstance(self.routes, list) or not all(isinstance(s, str) for s in self.routes):
+            raise ValidationError(
+                {"routes": 'Give a list of slugs such as ["breeze-buddy"]; empty means all routes.'}
+            )
+        self.routes = sorted(set(self.routes))
+        known = set(Route.objects.filter(slug__in=self.routes).values_list("slug", flat=True))
+        before = ApiKey.objects.filter(pk=self.pk).values_list("routes", flat=True).first()
+        known |= set(before or ())  # of a route that was renamed: no reason to lose the bound
+        if unknown := [slug for slug in self.routes if slug not in known]:
+            raise ValidationError(
+                {"routes": f"There is no route {', '.join(unknown)}: name routes that exist."}
+            )

@@ -79,6 +79,12 @@ class Policy(Configured):
         "Hosts that failures must come from, for a trip at once too: with 2, one pod's bad key or"
         " network takes nobody off a provider. Sane: 1 to 3.",
     )
+    distinct_keys = _number(
+        "distinct_keys",
+        "API keys that failures must come from, for a trip at once too: with 2, one leaked or"
+        " broken agent key takes nobody off a provider; but a provider that the agents of one key"
+        " alone use never trips. Sane: 1, or 2 where each provider is used with two keys or more.",
+    )
     distinct_calls_for_stall = _number(
         "distinct_calls_for_stall",
         "Calls that must stall (speech, no transcript) before stalls count: one silent caller is"
@@ -237,7 +243,7 @@ class PolicyReason(Configured):
     trips_at_once = models.BooleanField(
         "trips at once",
         default=False,
-        help_text="One such failure opens the breaker (the quorum of hosts still holds).",
+        help_text="One such failure opens the breaker (the quorums of hosts and keys still hold).",
     )
     open_duration_s = models.PositiveIntegerField(
         "own open time, s",

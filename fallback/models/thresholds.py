@@ -19,6 +19,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "slow_rate_percent": (0, 100),
     "slow_after_ms": (1, 60_000),
     "distinct_hosts": (1, 100),
+    "distinct_keys": (1, LIMITS["keys_told"]),  # more are not named
     "distinct_calls_for_stall": (1, 100),
     "open_duration_s": (1, 604_800),
     "open_backoff": (1, 10),
@@ -48,14 +49,15 @@ def contradictions(policy: Policy) -> Iterator[Problem]:
             f"{policy.open_duration_max_s} s is less than open_duration_s"
             f" ({policy.open_duration_s} s): set at least {policy.open_duration_s}.",
         )
-    if 0 < policy.failure_threshold < policy.distinct_hosts:
-        yield Problem(
-            "distinct_hosts",
-            f"A failure_threshold of {policy.failure_threshold} is reached before"
-            f" {policy.distinct_hosts} hosts could have failed: raise it to"
-            f" {policy.distinct_hosts} or more, or ask for at most {policy.failure_threshold}"
-            " hosts.",
-        )
+    for quorum, noun in (("distinct_hosts", "hosts"), ("distinct_keys", "keys")):
+        wanted = getattr(policy, quorum)
+        if 0 < policy.failure_threshold < wanted:
+            yield Problem(
+                quorum,
+                f"A failure_threshold of {policy.failure_threshold} is reached before {wanted}"
+                f" {noun} could have failed: raise it to {wanted} or more, or ask for at most"
+                f" {policy.failure_threshold} {noun}.",
+            )
 
 
 def never_trips(policy: Policy) -> Problem | None:

@@ -9,12 +9,23 @@ finds no room is dropped, counted with its slot, and told.
 from fallback.past.keeping import Keeper, forget
 from fallback.past.reading import read
 from fallback.past.recorder import decided, flush, flush_quietly, seen
-from fallback.past.sightings import Failure, Flag, Sighting, Slot, What, call_number
+from fallback.past.sightings import (
+    NOBODY,
+    Failure,
+    Flag,
+    Reporter,
+    Sighting,
+    Slot,
+    What,
+    call_number,
+)
 
 __all__ = [
+    "NOBODY",
     "Failure",
     "Flag",
     "Keeper",
+    "Reporter",
     "Sighting",
     "Slot",
     "What",

@@ -26,7 +26,16 @@ from fallback.domain import (
 from fallback.errors import BreakerUnavailable
 from fallback.flushing import Flusher
 from fallback.past import slots
-from fallback.past.sightings import Failure, Flag, Sighting, Slot, What, call_number, slot_start
+from fallback.past.sightings import (
+    Failure,
+    Flag,
+    Reporter,
+    Sighting,
+    Slot,
+    What,
+    call_number,
+    slot_start,
+)
 from fallback.past.slots import Place
 
 FLUSH_S: Final = 2.0
@@ -56,7 +65,7 @@ class Recorder:
         kind: Kind,
         provider: str,
         sighting: Sighting,
-        host: str,
+        reporter: Reporter,
         failure: Failure | None = None,
     ) -> None:
         """Keep one sighting; without room it is dropped, counted with its slot, and told."""
@@ -68,7 +77,7 @@ class Recorder:
             has_room = self._count < ROOM
             if has_room:
                 self._count += 1
-                slot.add(sighting, host, failure)
+                slot.add(sighting, reporter, failure)
             else:
                 slot.dropped += 1
         if not has_room:
@@ -126,7 +135,7 @@ def decided(kind: Kind, asked: Asked, walk: Walk) -> None:
             flags |= _PROBE if walk.given == Given.PROBE else 0
             flags |= _LAST_RESORT if is_last_resort else 0
         sighting = Sighting(walk.now_ms, call, 0, 0, 0, What.ASKED, flags)
-        _recorder.add(kind, finding.provider, sighting, asked.host)
+        _recorder.add(kind, finding.provider, sighting, Reporter(asked.host))
 
 
 def _holds_its_lease(walk: Walk) -> bool:
@@ -154,7 +163,11 @@ def seen(kind: Kind, outcome: Outcome, route: Route | None, recorded: Recorded) 
         failure = Failure(outcome.reason, outcome.call_id, retry_after_ms, outcome.kind)
     if what is not None:
         sighting = Sighting(recorded.now_ms, call, value, outcome.age_ms, 0, what, flags)
-        _recorder.add(kind, outcome.provider, sighting, outcome.host, failure)
+        _recorder.add(kind, outcome.provider, sighting, _reporter(outcome), failure)
+
+
+def _reporter(outcome: Outcome) -> Reporter:
+    return Reporter(outcome.host, outcome.key)
 
 
 def _started(
@@ -167,4 +180,4 @@ def _started(
     for provider in [*before, outcome.provider]:
         flags = _TAKEN if provider == outcome.provider else 0
         sighting = Sighting(recorded.now_ms, call, 0, outcome.age_ms, 0, What.STARTED, flags)
-        _recorder.add(kind, provider, sighting, outcome.host)
+        _recorder.add(kind, provider, sighting, _reporter(outcome))

@@ -18,7 +18,7 @@ from enum import IntEnum, IntFlag
 from typing import Final, NamedTuple
 
 SLOT_MS: Final = 600_000  # one row of the database; also what is read at once
-HOSTS_MAX: Final = 500  # of one slot; those beyond are one, the first: no host at all
+HOSTS_MAX: Final = 500  # reporters of one slot; those beyond are one, the first: nobody
 
 _LEVEL: Final = 6
 _WHAT_BITS: Final = 3
@@ -48,7 +48,7 @@ class Sighting(NamedTuple):
     """One thing that was seen. `call` is a number for the call, the same in all its sightings.
 
     `value`: of HEARD the latency in ms (0: not told), of FAILED its index among the failures.
-    `host`: the index among the slot's hosts of the one that told it.
+    `host`: the index among the slot's reporters of the one that told it.
     """
 
     at_ms: int
@@ -60,8 +60,18 @@ class Sighting(NamedTuple):
     flags: int
 
 
+class Reporter(NamedTuple):
+    """Who told a sighting: a host, and the name of the API key it came with; "" is not known."""
+
+    host: str = ""
+    key: str = ""
+
+
+NOBODY: Final = Reporter()
+
+
 class Failure(NamedTuple):
-    """A failure in full; its host is with its sighting."""
+    """A failure in full; who told it is with its sighting."""
 
     reason: str
     call: str
@@ -90,7 +100,7 @@ class Slot:
         default_factory=lambda: {name: array(code) for name, code in _COLUMNS.items()}
     )
     failures: list[Failure] = field(default_factory=list)
-    hosts: list[str] = field(default_factory=lambda: [""])
+    reporters: list[Reporter] = field(default_factory=lambda: [NOBODY])
     dropped: int = 0
 
     def __len__(self) -> int:
@@ -145,12 +155,12 @@ class Slot:
         marks = self.columns["mark"][first:last].tobytes()
         return [first + found.start() for found in _TRANSCRIPT.finditer(marks)]
 
-    def failed(self, since_ms: int, until_ms: int) -> Iterator[tuple[Sighting, Failure, str]]:
-        """Yield each failure from one time up to another, with the host that told it."""
+    def failed(self, since_ms: int, until_ms: int) -> Iterator[tuple[Sighting, Failure, Reporter]]:
+        """Yield each failure from one time up to another, with who told it."""
         for position in self.notable():
             one = self[position]
             if one.what == What.FAILED and since_ms <= one.at_ms < until_ms:
-                yield one, self.failures[one.value], self.hosts[one.host]
+                yield one, self.failures[one.value], self.reporters[one.host]
 
     def heard(self, since_ms: int, until_ms: int) -> int:
         """Return how many first transcripts there were from one time up to another."""
@@ -158,8 +168,10 @@ class Slot:
         first, last = self.position(since_ms), self.position(until_ms)
         return sum(marks.count(mark, first, last) for mark in _HEARD)
 
-    def add(self, sighting: Sighting, host: str = "", failure: Failure | None = None) -> None:
-        """Put a sighting at the end, with its host and, of FAILED, its failure."""
+    def add(
+        self, sighting: Sighting, reporter: Reporter = NOBODY, failure: Failure | None = None
+    ) -> None:
+        """Put a sighting at the end, with who told it and, of FAILED, its failure."""
         at_ms, call, value, age_ms, _, what, flags = sighting
         if failure:
             value = len(self.failures)
@@ -169,16 +181,16 @@ class Slot:
         calls.append(call)
         values.append(min(value, 2**32 - 1))
         ages.append(age_ms)
-        hosts.append(self._host(host))
+        hosts.append(self._place_of(reporter))
         marks.append(_mark(what, flags))
 
-    def _host(self, name: str) -> int:
-        if name in self.hosts:
-            return self.hosts.index(name)
-        if len(self.hosts) >= HOSTS_MAX:
+    def _place_of(self, reporter: Reporter) -> int:
+        if reporter in self.reporters:
+            return self.reporters.index(reporter)
+        if len(self.reporters) >= HOSTS_MAX:
             return 0
-        self.hosts.append(name)
-        return len(self.hosts) - 1
+        self.reporters.append(reporter)
+        return len(self.reporters) - 1
 
 
 def call_number(call_id: str) -> int:
@@ -197,7 +209,7 @@ def pack(slot: Slot) -> bytes:
     head = {
         "count": len(slot),
         "failures": slot.failures,
-        "hosts": slot.hosts,
+        "hosts": [list(one) if one.key else one.host for one in slot.reporters],
         "dropped": slot.dropped,
     }
     columns = b"".join(column.tobytes() for column in slot.columns.values())
@@ -209,7 +221,8 @@ def unpack(start_ms: int, data: bytes) -> Slot:
     try:
         head, _, rest = zlib.decompress(data).partition(b"\n")
         said = json.loads(head)
-        slot = Slot(start_ms, dropped=int(said["dropped"]), hosts=list(said["hosts"]))
+        slot = Slot(start_ms, dropped=int(said["dropped"]))
+        slot.reporters = [_reporter(one) for one in said["hosts"]]
         slot.failures = [Failure(*failure) for failure in said["failures"]]
         offset = 0
         for column in slot.columns.values():
@@ -221,6 +234,11 @@ def unpack(start_ms: int, data: bytes) -> Slot:
     return slot if offset == len(rest) else Slot(start_ms)
 
 
+def _reporter(said: str | Sequence[str]) -> Reporter:
+    """A host alone, as of a key that is not known, is a plain text."""
+    return Reporter(said) if isinstance(said, str) else Reporter(*said)
+
+
 def merge(start_ms: int, parts: Sequence[Slot]) -> Slot:
     """Return the parts of several processes as one, in the order in which Redis was told."""
     whole = Slot(start_ms, dropped=sum(part.dropped for part in parts))
@@ -228,5 +246,5 @@ def merge(start_ms: int, parts: Sequence[Slot]) -> Slot:
     rows.sort(key=lambda row: row[0].at_ms)  # stable: what one process saw stays in its order
     for one, part in rows:
         failure = part.failures[one.value] if one.what == What.FAILED else None
-        whole.add(one, part.hosts[one.host], failure)
+        whole.add(one, part.reporters[one.host], failure)
     return whole

@@ -17,20 +17,25 @@ from fallback.domain import (
     Verdict,
     Walk,
 )
-from fallback.errors import BreakerUnavailable, NotFound, NoUsableProvider
+from fallback.errors import BreakerUnavailable, NotFound, NotYours, NoUsableProvider
 from fallback.services import unknown
 from fallback.services.configuration import chased, policies_of, publish_soon, tell_misconfigured
 
 log = structlog.get_logger(__name__)
 
 
-def make_decision(question: Question, *, by: str = "") -> Decision:
+def make_decision(
+    question: Question, *, by: str = "", routes: frozenset[str] = frozenset()
+) -> Decision:
     """Answer which provider a call should use.
 
     Redis away: from the last known state, `degraded`. Raises NotFound for an unknown route and
     NoUsableProvider when no step of it could be used by this agent for this call at all.
-    `by`: whose key asks, as `api:<its name>`.
+    `by`: whose key asks, as `api:<its name>`; `routes`: those it is bound to, none: all. Raises
+    NotYours for another.
     """
+    if routes and question.route not in routes:
+        raise NotYours(not_yours(question.route, routes))
     began = time.perf_counter()
     config = chased(catalog.current(), lambda it: question.route in it.routes, "route")
     named = (*(question.can_use or ()), *question.failed)
@@ -41,6 +46,12 @@ def make_decision(question: Question, *, by: str = "") -> Decision:
     _count_diverted(made)
     _tell_disabled_steps(made)
     return made
+
+
+def not_yours(route: str, routes: frozenset[str]) -> str:
+    """Return what a bound key is told that names another route."""
+    listed = ", ".join(sorted(routes)[:10]) + (" and others" if len(routes) > 10 else "")
+    return f"This API key may not use the route {route!r}: it is bound to {listed}."
 
 
 def _decide(question: Question, config: Catalog) -> Decision:

@@ -1,13 +1,17 @@
 """Outcomes: what agents saw, and why a call got what it got."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
+
+import structlog
 
 from fallback import breaker, catalog, decision, metrics, past, standin, stats, status
 from fallback.catalog import Catalog
 from fallback.domain import (
     FAILURE_KINDS,
     NO_POLICY,
+    Effect,
     Given,
     Kind,
     Mode,
@@ -19,24 +23,40 @@ from fallback.domain import (
     Route,
     Status,
 )
-from fallback.errors import BreakerUnavailable, NotFound
+from fallback.errors import BreakerUnavailable, NotFound, NotYours
+from fallback.messages.blocks import clean
 from fallback.services import unknown
 from fallback.services.configuration import chased, publish_configuration
+from fallback.services.decisions import not_yours
+
+API: Final = "api:"  # what the name of a key is signed with
+KEY_MAX: Final = 100
+
+log = structlog.get_logger(__name__)
 
 
-def report_outcomes(outcomes: Sequence[Outcome], *, by: str = "") -> tuple[list[Result], int]:
+def report_outcomes(
+    outcomes: Sequence[Outcome], *, by: str = "", routes: frozenset[str] = frozenset()
+) -> tuple[list[Result], int]:
     """Take what agents saw; return what became of each, in order, and the version now.
 
     Raises BreakerUnavailable when Redis does not answer: then all may be sent again, ids make it
-    safe. `by`: whose key reports, as `api:<its name>`.
+    safe. `by`: whose key reports, as `api:<its name>`; `routes`: those it is bound to, none: all.
+    What names another route or its providers is invalid; raises NotYours where all of it does.
     """
+    key = clean(by.removeprefix(API), KEY_MAX)
+    outcomes = [replace(outcome, key=key) for outcome in outcomes]
     config = chased(
         catalog.current(), lambda it: all(_is_known(one, it) for one in outcomes), "outcomes"
     )
+    foreign = _foreign(outcomes, config, routes)
     results: dict[int, Result] = {}
     version = 0
     by_kind: dict[Kind, list[tuple[int, Outcome, Route | None]]] = {}
     for index, outcome in enumerate(outcomes):
+        if index in foreign:
+            results[index] = Result(outcome.id, Status.INVALID, detail=foreign[index])
+            continue
         _note_unknown(outcome, config, by)
         route = _route_of(outcome, config)
         kind = _kind_of(outcome.provider, route, config)
@@ -52,9 +72,42 @@ def report_outcomes(outcomes: Sequence[Outcome], *, by: str = "") -> tuple[list[
         version = max(version, now)
         for (index, outcome, route), recorded in zip(reports, taken, strict=True):
             results[index] = _result(outcome, route, recorded)
+            _log_trip(kind, outcome, recorded)
             stats.seen(kind, outcome, recorded)
             past.seen(kind, outcome, route, recorded)
     return [results[index] for index in sorted(results)], version or standin.shared.version
+
+
+def _foreign(
+    outcomes: Sequence[Outcome], config: Catalog, routes: frozenset[str]
+) -> dict[int, str]:
+    """Return what is wrong with each outcome that a key bound to `routes` may not send."""
+    if not routes:
+        return {}
+    chains = [config.routes[slug].steps for slug in routes if slug in config.routes]
+    mine = {step.provider.slug for steps in chains for step in steps}
+    found = {}
+    for index, outcome in enumerate(outcomes):
+        if outcome.route and outcome.route not in routes:
+            found[index] = not_yours(outcome.route, routes)
+        elif outcome.provider not in mine:
+            found[index] = (
+                f"This API key may not report on {outcome.provider!r}: no route that it is bound to"
+                " has it in its chain."
+            )
+    if found and len(found) == len(outcomes):
+        raise NotYours(found[0])
+    return found
+
+
+def _log_trip(kind: Kind, outcome: Outcome, recorded: Recorded) -> None:
+    """Say whose keys took a provider out: a leaked or broken one must be found."""
+    if recorded.effect in {Effect.TRIPPED, Effect.PROBE_FAILED}:
+        log.warning(
+            "provider_out", kind=kind, provider=outcome.provider, effect=recorded.effect,
+            reason=outcome.reason, by=outcome.key, keys=dict(recorded.keys), host=outcome.host,
+            call=outcome.call_id, route=outcome.route,
+        )  # fmt: skip
 
 
 def _is_known(outcome: Outcome, config: Catalog) -> bool:

@@ -27,13 +27,27 @@ class Command(BaseCommand):
             "--expires-days", type=int, metavar="N", help="refused after N days (default: never)"
         )
 
+        parser.add_argument(
+            "--route",
+            action="append",
+            default=[],
+            metavar="SLUG",
+            help="bind it to this route; may be given several times (default: all routes)",
+        )
+
     def handle(
-        self, *args: Any, name: str, role: str, expires_days: int | None, **options: Any
+        self,
+        *args: Any,
+        name: str,
+        role: str,
+        expires_days: int | None,
+        route: list[str],
+        **options: Any,
     ) -> None:
         if expires_days is not None and not 1 <= expires_days <= 36_500:
             raise CommandError("--expires-days takes a number of days from 1 to 36500.")
         expires_at = timezone.now() + timedelta(days=expires_days) if expires_days else None
-        row = ApiKey(name=name, role=role, expires_at=expires_at)
+        row = ApiKey(name=name, role=role, expires_at=expires_at, routes=route)
         text = keys.issue(row)
         try:
             row.full_clean()

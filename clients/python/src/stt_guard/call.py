@@ -162,8 +162,8 @@ class Call:
     ) -> bool:
         """Report a failure; True the first time for this provider in this call.
 
-        `message` must hold no secret: an exception's text may. `retry_after_s` goes with
-        `rate_limit`.
+        `message` must hold no secret: an exception's text may. `retry_after_s` is obeyed with
+        `rate_limit` alone, for 300 s at most.
         """
         if self._is_over or provider in self._failed or kind not in FAILURES:
             return False

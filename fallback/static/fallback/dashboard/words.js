@@ -69,6 +69,7 @@ export function unknownNames(body) {
 export function card(row, now) {
   const ordered = row.override;
   const reasons = Object.entries(row.last_reasons).map(([name, count]) => `${name} ${count}`);
+  const keys = Object.entries(row.keys ?? {}).map(([name, count]) => `${name} ${count}`);
   return {
     name: row.provider,
     state: spoken(row.state),
@@ -81,6 +82,7 @@ export function card(row, now) {
       : `${row.failures} (the count rule is off)`,
     probes: `${row.leases} of ${row.probe_slots}`,
     reasons: reasons.join(", ") || "none",
+    keys: row.held_back || keys.join(", ") || "none",
     cause: spoken(row.cause ?? "nothing yet"),
     override: ordered ? `${ordered.by}: “${ordered.reason}”` : "none",
   };
