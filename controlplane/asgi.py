@@ -8,8 +8,10 @@ import os
 import django
 from channels.routing import ProtocolTypeRouter, URLRouter
 
+from controlplane.descriptors import raise_descriptor_limit
 from controlplane.handler import Handler
 
+raise_descriptor_limit()
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
 django.setup(set_prefix=False)
 django_application = Handler()

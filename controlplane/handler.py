@@ -84,9 +84,10 @@ class Handler(ASGIHandler):
             await self._send_unheard(answer, receive, send)
             return
         with body:
-            request, refusal = self.create_request(scope, body)
+            response: Any
+            request, response = self.create_request(scope, body)
             if request is None:
-                response: Any = answers.finish(refusal, own_id)
+                answers.finish(response, own_id)
             else:
                 request_id.give(request, own_id)
                 response = await self.run_get_response(request)

@@ -10,6 +10,7 @@ import uvicorn
 from websockets.asyncio.client import ClientConnection, connect
 
 from controlplane.asgi import application
+from controlplane.connections import Connection
 
 
 @asynccontextmanager
@@ -20,6 +21,7 @@ async def serving(app: Any = application) -> AsyncIterator[str]:
         host="127.0.0.1",
         port=0,
         lifespan="off",
+        http=Connection,
         log_level="error",
         timeout_graceful_shutdown=3,
     )

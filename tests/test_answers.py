@@ -10,7 +10,7 @@ from controlplane.handler import Handler
 from tests.asking import ask
 from tests.rest import api
 
-pytestmark = pytest.mark.django_db
+pytestmark = pytest.mark.django_db(transaction=True)
 
 EVERYWHERE = [
     "/",
