@@ -7,6 +7,7 @@ redis_cluster.py   the connection factory that django-redis lacks for a Cluster
 logs.py            what a log line looks like, and where it goes
 asgi.py urls.py    the doors: HTTP and WebSocket
 handler.py         how a request becomes a response: what it may take, and in which threads
+connections.py descriptors.py  which connections are closed: late, unread, or no room for them
 bodies.py pools.py how much of a body is taken; how many requests are at work, and how many wait
 request_id.py request_log.py  the id of a request, and its one line in the log
 answers.py problem.py  what every answer carries; the one shape of an error

@@ -21,10 +21,15 @@ from fallback import metrics
 log = structlog.get_logger(__name__)
 
 HEAD_S: Final = 10.0  # from the connection, or the first byte of the next request, to the headers
+HEAD_MAX: Final = 64 * 1024  # bytes; more than any proxy lets through
 BODY_S: Final = 30.0  # to the end of the body; controlplane/bodies.py has answered long before
 IDLE_S: Final = 15.0  # kept alive after an answer: uvicorn closes it, unless nobody reads
 UNREAD_S: Final = 30.0  # an answer that nobody reads
 SWEEP_S: Final = 1.0
+HEAD_TOO_LARGE: Final = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    b"Content-Length: 0\r\nConnection: close\r\n\r\n"
+)
 
 
 class Book:
@@ -85,6 +90,7 @@ class Connection(HttpToolsProtocol):
     """Uvicorn's connection, with what it keeps us waiting for in the server's book."""
 
     waits_for = ""
+    head_bytes = 0
 
     def __init__(
         self,
@@ -113,6 +119,16 @@ class Connection(HttpToolsProtocol):
         """Leave it to the feed, which has bounds of its own."""
         self._book.forget(self)
         super().handle_websocket_upgrade()
+
+    def data_received(self, data: bytes) -> None:
+        """Take no head without end: what has come of it is held in memory."""
+        self.head_bytes += len(data)
+        super().data_received(data)
+        if self.waits_for != "head":
+            self.head_bytes = 0
+        elif self.head_bytes > HEAD_MAX and not self.transport.is_closing():
+            self.transport.write(HEAD_TOO_LARGE)
+            self.transport.close()
 
     def on_message_begin(self) -> None:
         """Wait for the next request of a connection that was kept alive."""

@@ -78,6 +78,32 @@ async def test_s7_whoever_sends_whole_requests_is_kept_and_may_take_its_time_bet
         writer.close()
 
 
+async def test_s7_a_head_without_end_is_refused(monkeypatch):
+    monkeypatch.setattr(connections, "HEAD_S", 60.0)
+    async with serving() as address:
+        reader, writer = await asyncio.open_connection(*address.split(":"))
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n")
+        for number in range(40):
+            writer.write(b"X-%d: %s\r\n" % (number, b"x" * 4_000))
+            await asyncio.sleep(0)
+        said = await until_closed(reader)
+        writer.close()
+
+    assert said == b"" or said.startswith(b"HTTP/1.1 431")
+
+
+async def test_a_large_head_that_ends_is_taken():
+    async with serving() as address:
+        reader, writer = await asyncio.open_connection(*address.split(":"))
+        writer.write(
+            b"GET /livez HTTP/1.1\r\nHost: localhost\r\nCookie: %s\r\n\r\n" % (b"a=" * 15_000)
+        )
+        said = await asyncio.wait_for(reader.readline(), 5)
+        writer.close()
+
+    assert said.startswith(b"HTTP/1.1 200")
+
+
 async def test_s7_an_answer_that_nobody_reads_is_given_up(monkeypatch):
     async def flood(scope, receive, send):
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -147,8 +173,7 @@ async def web(var_dir, nofile: int) -> AsyncIterator[int]:
         PUBLIC_URL="http://localhost",
     )
     process = subprocess.Popen(
-        [sys.executable, "-m", "uvicorn", "controlplane.asgi:application", "--lifespan", "off",
-         "--http", "controlplane.connections:Connection", "--port", str(port)],
+        [sys.executable, "manage.py", "web", "--port", str(port)],
         cwd=settings.BASE_DIR, env=environment, preexec_fn=limit,
         stderr=(var_dir / "web.log").open("w"),
     )  # fmt: skip

@@ -37,7 +37,9 @@ def options() -> dict[str, Any]:
     return {
         "lifespan": "off",  # Django has none
         "log_config": None,  # controlplane.logs has it
-        "access_log": False,  # django-structlog writes one line a request
+        "access_log": False,  # controlplane.request_log has one line a request
+        "http": "controlplane.connections:Connection",  # which bounds how long we are kept waiting
+        "ws_max_size": 16 * 1024,  # there is one thing to say to the feed, and it is short
         "proxy_headers": bool(proxies),
         "forwarded_allow_ips": proxies,
         "timeout_graceful_shutdown": DRAIN_S,
