@@ -11,31 +11,15 @@ from django.contrib.auth.models import Group, Permission, User
 from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import URLResolver, reverse
-from django.utils import timezone
 
-from fallback import breaker, catalog, roles, services, status
+from fallback import breaker, roles
 from fallback.domain import Kind, State
-from fallback.models import (
-    Alert,
-    AlertDestination,
-    AlertTemplate,
-    AlertThread,
-    ApiKey,
-    ConfigChange,
-    DeadLetter,
-    Incident,
-    Proposal,
-    Provider,
-    SlackOperator,
-    Transition,
-)
+from fallback.models import AlertThread
 from fallback.roles import TABLE, Role
-from tests.configuration import make_route
+from tests.pages import PEOPLE, one_of_each, person
 
 pytestmark = pytest.mark.django_db
 
-# Least first. A superuser is above them, staff without a role below.
-PEOPLE = ["stranger", "staff", *Role, "superuser"]
 SETTINGS = ["provider", "policy", "route", "alerttemplate", "alertdestination"]
 SECRETS = ["apikey", "slackoperator"]
 HISTORY = ["transition", "incident", "deadletter", "alert", "proposal", "configchange"]
@@ -70,56 +54,7 @@ FOR_ALL_STAFF |= {"autocomplete", "view_on_site", "login", "logout"}  # these as
 
 @pytest.fixture
 def rows() -> dict[str, Any]:
-    """Save a row of every model that has a page."""
-    route = make_route("breeze", "soniox", "deepgram")
-    soniox = Provider.objects.get(slug="soniox")
-    place = AlertDestination.objects.create(name="on-call", channel="C0123ABC")
-    incident = Incident.objects.create(
-        key="i", provider="soniox", opened_at=timezone.now(), cause="manual"
-    )
-    thread = AlertThread.objects.create(
-        destination=place, key="i", incident_key="i", opened_at=timezone.now()
-    )
-    alert = Alert.objects.create(
-        event_id="e", event="tripped", destination=place, thread=thread, at=timezone.now(),
-        status="dead",
-    )  # fmt: skip
-    template = AlertTemplate.objects.create(event="tripped", name="T", title="t")
-    catalog.reload()
-    services.publish_configuration()
-    status.expire()
-    return {
-        "provider": soniox,
-        "policy": soniox.policy,
-        "route": route,
-        "alerttemplate": template,
-        "alertdestination": place,
-        "apikey": ApiKey.objects.create(name="k", role="reader", public="k"),
-        "slackoperator": SlackOperator.objects.create(name="ana", slack_user="U0123ABC"),
-        "transition": Transition.objects.create(event_id="t", provider="soniox",
-                                                before="closed", after="open", at=timezone.now()),
-        "incident": incident,
-        "configchange": ConfigChange.objects.newest(),
-        "deadletter": DeadLetter.objects.create(kind="stt", entry_id="1-1", fields={"a": "b"}),
-        "alert": alert,
-        "proposal": Proposal.objects.create(author="someone", base_revision=1, summary="s",
-                                            expires_at=timezone.now()),
-        "user": User.objects.create_user("someone"),
-        "group": Group.objects.create(name="ours"),
-    }  # fmt: skip
-
-
-def person(name: str) -> Client:
-    """Sign in somebody who is this to us."""
-    browser = Client()
-    if name == "superuser":
-        browser.force_login(User.objects.create_superuser(name))
-    elif name != "stranger":
-        user = User.objects.create_user(name, is_staff=True)
-        if name in list(Role):
-            roles.give(user, Role(name))
-        browser.force_login(user)
-    return browser
+    return one_of_each()
 
 
 def named_pages() -> list[str]:

@@ -1,6 +1,6 @@
 """The admin: where operators set everything, see what is out, and give orders.
 
-    base        what every page shares
+    base        what every page shares; asking what a query string may ask
     changing    a reason for each change, and nobody's work overwritten unseen (seen, rebasing)
     changes     the history of the configuration; undo, and back to a point
     words       times, durations and states as they are written

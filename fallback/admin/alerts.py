@@ -14,6 +14,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from fallback import alerts
+from fallback.admin.asking import whole
 from fallback.admin.base import ConfiguredAdmin, HistoryAdmin, LanguageTags, admin_url, link, pretty
 from fallback.admin.confirmation import AsksFirst
 from fallback.admin.questions import WhichDestinations, WhichTemplates
@@ -127,7 +128,7 @@ class AlertTemplateAdmin(AsksFirst, NeedsSlack, WithMentions):
             severity=request.POST.get("severity", ""),
             mentions=MentionList(required=False).to_python(request.POST.get("mentions", "")),
             destination=AlertDestination.objects.filter(
-                pk=_number(request.POST.get("destination", ""))
+                pk=whole(request.POST.get("destination", "")) or 0
             ).first(),
         )
         return HttpResponse(preview(row, request.POST.get("preview_of", SAMPLE)))
@@ -172,7 +173,7 @@ def recent(event: str) -> list[tuple[str, str]]:
 
 def chosen(event: str, choice: str) -> Mapping[str, Any]:
     """Return the values of a choice; of the sample where there is no such event any more."""
-    number = _number(choice[1:])
+    number = whole(choice[1:]) or 0
     if choice.startswith("t") and (move := Transition.objects.filter(pk=number).first()):
         return values_of(_event(move)) | {"incident": str(move.incident_id or "")}
     if choice.startswith("a") and (alert := Alert.objects.filter(pk=number).first()):
@@ -225,10 +226,6 @@ def _event(row: Transition) -> Event:
         before=row.before, after=row.after, at_ms=int(row.at.timestamp() * 1000), cause=row.cause,
         actor=row.actor, reason=row.reason, incident="", evidence=row.evidence,
     )  # fmt: skip
-
-
-def _number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 18 else 0
 
 
 @admin.register(AlertDestination)

@@ -10,11 +10,13 @@ from django.contrib.admin.widgets import AdminTextareaWidget, AdminTextInputWidg
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import JSONField
+from django.forms.fields import InvalidJSONInput
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from simple_history.admin import SimpleHistoryAdmin
 
+from fallback.admin.asking import AsksPlainly
 from fallback.admin.changing import Changes
 from fallback.admin.words import NOTHING
 
@@ -36,23 +38,36 @@ class JSONText(forms.JSONField):
         return super().prepare_value(value)
 
     def to_python(self, value: Any) -> Any:
-        try:
-            return super().to_python(value)
-        except ValidationError as error:
-            raise ValidationError(_what_is_wrong(value), code="invalid") from error
+        if isinstance(value, str) and (wrong := _what_is_wrong(value)):
+            raise ValidationError(wrong, code="invalid")
+        return super().to_python(value)
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        """Show what cannot be read as it was typed."""
+        if not self.disabled and isinstance(data, str) and _what_is_wrong(data):
+            return InvalidJSONInput(data)
+        return super().bound_data(data, initial)
 
 
-def _what_is_wrong(text: Any) -> str:
+def _what_is_wrong(text: str) -> str:
+    """Return why a text is no JSON that can be kept; empty if it is, or if there is none."""
+    if not text.strip():
+        return ""
     try:
-        json.loads(text)
+        json.dumps(json.loads(text), ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         return (
             f"This is no JSON: line {error.lineno}, column {error.colno}: {error.msg}. Write an"
             ' object such as {"model": "nova-3"}, with double quotes.'
         )
-    except (TypeError, ValueError, RecursionError):
-        pass
-    return "This is no JSON."
+    except UnicodeEncodeError as error:
+        half = ascii(error.object[error.start])
+        return f"This holds half a character, {half}: write the whole character."
+    except RecursionError:
+        return "This is nested too deep: flatten it."
+    except ValueError:
+        return "This holds a number that is too long: write it as a text."
+    return ""
 
 
 class LanguageTags(forms.JSONField):
@@ -75,7 +90,7 @@ class LanguageTags(forms.JSONField):
         return bool((initial or []) != self.to_python(data))
 
 
-class ConfiguredAdmin(Changes, SimpleHistoryAdmin):  # type: ignore[misc]  # publishes no types
+class ConfiguredAdmin(AsksPlainly, Changes, SimpleHistoryAdmin):  # type: ignore[misc]  # publishes no types
     """A model that operators set: every change has a reason and a history, wide JSON fields."""
 
     formfield_overrides = {
@@ -113,7 +128,7 @@ class ReadOnly:
         return False
 
 
-class HistoryAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # not at run time
+class HistoryAdmin(AsksPlainly, ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # not at run time
     """What happened: lists to search, never to edit."""
 
     list_per_page = 50

@@ -179,7 +179,9 @@ class Changes:
     ) -> HttpResponse:
         page: Any = super()
         row = page.get_object(request, unquote(object_id))
-        of_row = {"changes": changes_of(row)[:20], "changes_url": changes_url(row)} if row else {}
+        if row is None:
+            return self._get_obj_does_not_exist_redirect(request, self.model._meta, object_id)
+        of_row = {"changes": changes_of(row)[:20], "changes_url": changes_url(row)}
         shown: HttpResponse = page.history_view(
             request, object_id, {**(extra_context or {}), **of_row}
         )

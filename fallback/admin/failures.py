@@ -12,6 +12,7 @@ from django.template.response import TemplateResponse
 from django.utils import timezone
 
 from fallback import past
+from fallback.admin.asking import whole
 from fallback.admin.base import CSS, admin_url
 from fallback.admin.words import duration, moment
 from fallback.domain import Kind
@@ -42,7 +43,7 @@ def failures_view(request: HttpRequest, object_id: str) -> HttpResponse:
     """Show the failures of one provider within a span, newest first."""
     if not request.user.has_perm("fallback.view_provider"):
         raise PermissionDenied
-    row = Provider.objects.filter(pk=object_id if object_id.isdecimal() else 0).first()
+    row = Provider.objects.filter(pk=whole(object_id) or 0).first()
     if row is None:
         raise Http404(object_id)
     since, until = _span(request)
@@ -66,8 +67,8 @@ def failures_view(request: HttpRequest, object_id: str) -> HttpResponse:
 
 def _span(request: HttpRequest) -> tuple[datetime, datetime]:
     """Return the time that is asked for, at most a day; nonsense is the last hour."""
-    given = request.GET.get("last_s", "")
-    last_s = int(given) if given.isdecimal() and len(given) < 9 else 3_600
+    given = whole(request.GET.get("last_s", ""))
+    last_s = 3_600 if given is None else min(given, 10**9)
     try:
         until = datetime.fromisoformat(request.GET.get("until", ""))
         until = until if until.tzinfo else until.replace(tzinfo=UTC)

@@ -13,6 +13,7 @@ from django.utils import timezone
 from django.utils.http import url_has_allowed_host_and_scheme
 
 from fallback import catalog, orders, status
+from fallback.admin.asking import whole
 from fallback.admin.base import CSS, admin_url
 from fallback.admin.words import Shown
 from fallback.domain import ADMITTING_STATES, Kind, State
@@ -57,8 +58,8 @@ def order_view(request: HttpRequest, verb: str) -> HttpResponse:
 
 
 def _chosen(request: HttpRequest) -> Sequence[Provider]:
-    ids = [pk for pk in request.GET.get("ids", "").split(",") if pk.isdecimal()]
-    providers = list(Provider.objects.filter(pk__in=ids[:500]).select_related("policy"))
+    ids = [whole(pk) or 0 for pk in request.GET.get("ids", "").split(",")[:500]]
+    providers = list(Provider.objects.filter(pk__in=ids).select_related("policy"))
     if not providers:
         raise Http404("no such provider")
     return providers

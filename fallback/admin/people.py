@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 
 from fallback import roles
+from fallback.admin.asking import AsksPlainly
 from fallback.admin.base import CSS
 from fallback.admin.words import NOTHING, moment
 from fallback.roles import MEANINGS, Role
@@ -36,7 +37,7 @@ class HasRole(admin.SimpleListFilter):
 
 
 @admin.register(User)
-class PersonAdmin(UserAdmin):  # type: ignore[type-arg]  # not at run time
+class PersonAdmin(AsksPlainly, UserAdmin):  # type: ignore[type-arg]  # not at run time
     """Who may sign in, and as what. A role is a group: choose one under Groups."""
 
     list_display = ["username", "full_name", "role", "is_active", "last_seen"]
@@ -86,7 +87,7 @@ def _reaches(request: HttpRequest, row: User | None) -> bool:
 
 
 @admin.register(Group)
-class RoleAdmin(GroupAdmin):
+class RoleAdmin(AsksPlainly, GroupAdmin):
     """Groups. The four roles are held to `fallback.roles`: to be looked at, not changed."""
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:

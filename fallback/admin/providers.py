@@ -16,6 +16,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from fallback import stats
+from fallback.admin.asking import PlainChangeList
 from fallback.admin.base import ConfiguredAdmin, LanguageTags, admin_url, link
 from fallback.admin.confirmation import AsksFirst
 from fallback.admin.failures import failures_url, failures_view
@@ -42,7 +43,7 @@ ORDER_EVENTS = [EventName.OVERRIDE_SET, EventName.OVERRIDE_CLEARED, EventName.RE
 ORDER_EVENTS += [EventName.RECOVERED]  # a reset of what was out
 
 
-class LiveChangeList(ChangeList):
+class LiveChangeList(PlainChangeList):
     """Puts the live state and the last hour on each row: one look each for the whole page."""
 
     def get_results(self, request: HttpRequest) -> None:

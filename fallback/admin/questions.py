@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from fallback import cautions, stats, status
+from fallback.admin.asking import whole
 from fallback.domain import ADMITTING_STATES, State
 from fallback.models import AlertThread, Provider, Route
 
@@ -147,8 +148,8 @@ class RoutesOver(admin.SimpleListFilter):
         return [(str(row.pk), str(row)) for row in used]
 
     def queryset(self, request: HttpRequest, queryset: Rows) -> Rows:
-        pk = self.value() or ""
-        return queryset.filter(steps__provider=int(pk)) if pk.isdecimal() else queryset
+        pk = whole(self.value() or "")
+        return queryset if pk is None else queryset.filter(steps__provider=pk)
 
 
 class WhichPolicies(Question):

@@ -13,6 +13,7 @@ from django.forms import CheckboxInput, ModelChoiceField, ModelMultipleChoiceFie
 from django.http import HttpRequest, QueryDict
 
 from fallback import configuration
+from fallback.admin.asking import whole
 from fallback.admin.seen import Seen, document_now
 from fallback.configuration import STEPS, WHAT_COUNTS, Section, is_same
 from fallback.models import ConfigChange
@@ -115,7 +116,9 @@ class _Inline:
     def _hers(self) -> Iterator[tuple[str, Row]]:
         """Yield (what it is about, its values) of each row that was posted."""
         missing = (one for one in map(str, self._choices()) if one not in self._before)
-        for index in range(min(int(self._posted.get(f"{self._prefix}-TOTAL_FORMS", 0)), 1000)):
+        for index in range(
+            min(whole(self._posted.get(f"{self._prefix}-TOTAL_FORMS", "")) or 0, 1000)
+        ):
             start = f"{self._prefix}-{index}-"
             row = {
                 name.removeprefix(start): values
@@ -134,7 +137,7 @@ class _Inline:
     def _once_about(self, number: str) -> Any:
         """Return what a row was about that may be gone."""
         history = self._formset.model.history
-        kept = history.filter(id=number).order_by("-history_id") if number.isdecimal() else []
+        kept = history.filter(id=whole(number) or 0).order_by("-history_id")
         return next((getattr(one, self._about) for one in kept[:1]), "")
 
     def _choices(self) -> list[str]:
@@ -147,9 +150,9 @@ class _Inline:
         field = self._formset.empty_form.fields[self._about]
         if not isinstance(field, ModelChoiceField):
             return str(value)
-        number = str(getattr(value, "pk", value))
+        number = whole(str(getattr(value, "pk", value)))
         rows: Any = field.queryset
-        found = rows.filter(pk=number).first() if number.isdecimal() else None
+        found = rows.filter(pk=number or 0).first()
         return found.slug if found else ""
 
     def _merged(self, form: Any, about: str, row: Row, has_position: bool) -> Row:
@@ -222,4 +225,5 @@ def _as_posted_now(field: Any, value: Any) -> list[str]:
 
 def _position(row: Row) -> int:
     text = row.get("position", [""])[0]
-    return int(text) if text.isdecimal() else 10**6
+    number = whole(text)
+    return 10**6 if number is None else number

@@ -12,6 +12,7 @@ from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from fallback.admin.asking import PlainChangeList
 from fallback.admin.base import ConfiguredAdmin, link, plain_choice
 from fallback.admin.confirmation import AsksFirst
 from fallback.admin.questions import RoutesOver, WhichRoutes, diverted_routes
@@ -92,7 +93,7 @@ class StepInline(SortableTabularInline):  # type: ignore[misc]  # publishes no t
         return field
 
 
-class LiveChangeList(ChangeList):
+class LiveChangeList(PlainChangeList):
     """Puts on each row where its calls start now, if not where they always do: one look."""
 
     def get_results(self, request: HttpRequest) -> None:

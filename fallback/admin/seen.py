@@ -11,6 +11,7 @@ from django.db.models import QuerySet
 from django.urls import reverse
 
 from fallback import changes, configuration
+from fallback.admin.asking import whole
 from fallback.changes import Touched
 from fallback.configuration import Document, canonical
 from fallback.models import ConfigChange
@@ -30,7 +31,8 @@ class Seen:
     def parsed(cls, text: str) -> "Seen":
         """Return what a form carried; what nobody saw, where that is nothing of ours."""
         number, _, digest = text.partition(".")
-        return cls(int(number), digest) if number.isascii() and number.isdigit() else cls(0, "")
+        known = whole(number)
+        return cls(0, "") if known is None else cls(known, digest)
 
     @classmethod
     def now(cls, row: models.Model) -> "Seen":
@@ -97,9 +99,10 @@ def change_url(change: ConfigChange) -> str:
 def deleter(model: type[models.Model], number: str) -> ConfigChange | None:
     """Return the change that deleted the row of a number, if that is known."""
     history: Any = getattr(model, "history", None)
-    if history is None or not number.isdecimal():
+    pk = whole(number)
+    if history is None or pk is None:
         return None
-    gone = history.filter(id=number, history_type="-").order_by("-history_id").first()
+    gone = history.filter(id=pk, history_type="-").order_by("-history_id").first()
     return changes_of(gone.instance).first() if gone else None
 
 

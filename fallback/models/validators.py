@@ -5,12 +5,13 @@ Every message says what was wrong and what would be right. Nothing here reads th
 
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import models
+
+from fallback.models.secrets import secret_paths
 
 SETTINGS_MAX_BYTES = 16_384
 SETTINGS_MAX_DEPTH = 8
@@ -35,12 +36,6 @@ _LANGUAGE = re.compile(
     r"(?:-(?P<region>[A-Za-z]{2}|[0-9]{3}))?"
     r"(?P<variants>(?:-(?:[A-Za-z0-9]{5,8}|[0-9][A-Za-z0-9]{3}))*)\Z"
 )
-_SECRET_NAME = re.compile(
-    r"(?:\A|_)(?:api_?key|access_?key|private_?key|secret_?key|auth_?key|subscription_?key"
-    r"|account_?key|token|secret|password|passwd|passphrase|credentials?|authorization)\Z"
-)
-_SECRET_VALUE = re.compile(r"\A(?:sk-|Bearer |xox[abp]-|AIza|gh[ps]_|AKIA|eyJ|-----BEGIN )")
-_WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 def normalized_language(tag: str) -> str:
@@ -91,7 +86,7 @@ def validate_settings(value: Any) -> None:
             params={"type": _JSON_TYPES.get(type(value), "this value")},
         )
     _check_size(value)
-    secrets = sorted(set(_secret_paths(value)))
+    secrets = sorted(set(secret_paths(value)))
     if secrets:
         raise ValidationError(
             "%(paths)s looks like a secret. Secrets never enter this system: take it out, and"
@@ -124,11 +119,25 @@ _JSON_TYPES = {
 
 
 def _check_size(value: dict[str, Any]) -> None:
+    if _is_deeper(value, SETTINGS_MAX_DEPTH):  # first: what follows walks all of it
+        raise ValidationError(
+            "Settings are nested more than %(limit)d levels deep: flatten them.",
+            code="settings_depth",
+            params={"limit": SETTINGS_MAX_DEPTH},
+        )
     try:
         text = json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
         raise ValidationError(
-            "Settings must be plain JSON (no NaN or Infinity).", code="settings_json"
+            "Settings hold half a character, %(half)s: write the whole character.",
+            code="settings_json",
+            params={"half": ascii(error.object[error.start])},
+        ) from error
+    except (TypeError, ValueError) as error:
+        raise ValidationError(
+            "Settings must be plain JSON (no NaN or Infinity, no number of thousands of digits).",
+            code="settings_json",
         ) from error
     if "\\u0000" in text:  # PostgreSQL cannot store it in jsonb
         raise ValidationError("Settings must not contain the NUL character.", code="settings_json")
@@ -139,42 +148,13 @@ def _check_size(value: dict[str, Any]) -> None:
             code="settings_size",
             params={"size": len(text), "limit": SETTINGS_MAX_BYTES},
         )
-    if _depth(value) > SETTINGS_MAX_DEPTH:
-        raise ValidationError(
-            "Settings are nested more than %(limit)d levels deep: flatten them.",
-            code="settings_depth",
-            params={"limit": SETTINGS_MAX_DEPTH},
-        )
 
 
-def _depth(value: Any) -> int:
+def _is_deeper(value: Any, levels: int) -> bool:
     if not isinstance(value, (dict, list)):
-        return 0
+        return False
     items = value.values() if isinstance(value, dict) else value
-    return 1 + max((_depth(item) for item in items), default=0)
-
-
-def _secret_paths(value: Any, path: str = "") -> Iterator[str]:
-    """Yield the path of everything named or shaped like a secret.
-
-    A number or a switch is no secret (`max_tokens: 100`, `end_token: true`).
-    """
-    if isinstance(value, dict):
-        for name, item in value.items():
-            inner = f"{path}.{name}" if path else str(name)
-            if isinstance(item, str) and item and _SECRET_NAME.search(_snake(str(name))):
-                yield inner
-            else:
-                yield from _secret_paths(item, inner)
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _secret_paths(item, f"{path}[{index}]")
-    elif isinstance(value, str) and _SECRET_VALUE.match(value):
-        yield path
-
-
-def _snake(name: str) -> str:
-    return _WORD_START.sub("_", name).replace("-", "_").replace(" ", "_").lower()
+    return levels == 0 or any(_is_deeper(item, levels - 1) for item in items)
 
 
 def within(field: str, low: float, high: float, *, prefix: str) -> models.CheckConstraint:
