@@ -8,11 +8,13 @@ import os
 import django
 from channels.routing import ProtocolTypeRouter, URLRouter
 
+from controlplane.database import limit_statements
 from controlplane.descriptors import raise_descriptor_limit
 from controlplane.handler import Handler
 
 raise_descriptor_limit()
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
+limit_statements()
 django.setup(set_prefix=False)
 django_application = Handler()
 

@@ -18,6 +18,7 @@ VARIABLES: Final = frozenset(
         "ALLOWED_HOSTS",
         "CHANGES_NEED_APPROVAL",
         "DATABASE_POOL_MAX",
+        "DATABASE_STATEMENT_TIMEOUT_S",
         "DATABASE_URL",
         "DEBUG",
         "DJANGO_SUPERUSER_EMAIL",

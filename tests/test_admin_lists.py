@@ -200,7 +200,7 @@ def test_dead_letters_answer(admin_client: Client) -> None:
 def test_an_unknown_question_hides_nothing(admin_client: Client, fleet: None, model: str) -> None:
     page = admin_client.get(url(model), {"which": "'; --", "state": "x", "provider": "x"})
 
-    assert page.status_code in {200, 302}
+    assert page.status_code in {200, 302, 400}  # a list that has no such filter refuses it
 
 
 # --- numbers that lead to what is behind them

@@ -160,11 +160,6 @@ def test_a_word_means_what_it_looks_like(text: str, value: Any) -> None:
     assert (found, type(found)) == (value, type(value))
 
 
-def test_s17_a_number_that_cannot_be_read_is_told_with_its_line() -> None:
-    with pytest.raises(Invalid, match="Line 2: this number is too long"):
-        from_yaml(f"x: 1\ny: {'9' * 5_000}")
-
-
 def test_an_empty_file_asks_for_nothing() -> None:
     assert from_yaml("# nothing\n").document == {}
 

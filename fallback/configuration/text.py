@@ -145,10 +145,7 @@ class _Reader:
             return self._mapping(place)
         if isinstance(event, yaml.SequenceStartEvent):
             return self._list(place)
-        try:
-            return _scalar(event)
-        except ValueError as error:  # Python reads no number of thousands of digits
-            raise wrong(line, "this number is too long; write it in quotes.") from error
+        return _scalar(event)
 
     def _mapping(self, place: Place) -> dict[str, Any]:
         found: dict[str, Any] = {}
