@@ -30,6 +30,7 @@ VARIABLES: Final = frozenset(
         "HISTORY_DAYS",
         "LOG_FORMAT",
         "LOG_LEVEL",
+        "METRICS_OPEN",
         "METRICS_TOKEN",
         "PAST_DAYS",
         "PORT",

@@ -71,7 +71,7 @@ class Handler(ASGIHandler):
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request. A client that goes away does not stop what it asked for."""
-        own_id = request_id.chosen(_header(scope, b"x-request-id"))
+        own_id = request_id.sent_in(scope)
         line = Line(scope, own_id)
         share = CALL_BODIES if scope["path"] in CALL_PATHS else OTHER_BODIES
         try:
@@ -171,11 +171,3 @@ def _busy(request: ASGIRequest) -> HttpResponse:
         request_id=request_id.of(request),
         headers={"Retry-After": str(RETRY_AFTER_S)},
     )
-
-
-def _header(scope: Any, name: bytes) -> str:
-    """Return a header of the request, empty where there is none."""
-    for known, value in scope["headers"]:
-        if known == name:
-            return str(value, "latin-1")
-    return ""

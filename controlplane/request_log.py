@@ -18,18 +18,21 @@ QUIET: Final = ("/livez", "/readyz", "/static/")
 PATH_MAX: Final = 200
 
 
+def mark(scope: Mapping[str, Any], request_id: str) -> None:
+    """Mark all lines from now on, in this task and the threads it waits for, with the request's id
+    and whose address sent it, as the web server says."""
+    client = scope.get("client")
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(request_id=request_id, ip=client[0] if client else None)
+
+
 class Line:
-    """One request's line; made when the request arrives, so that all lines until then are marked
-    with its id and with whose address sent it, as the web server says."""
+    """One request's line, begun when it arrives."""
 
     def __init__(self, scope: Mapping[str, Any], request_id: str) -> None:
         self._began_s = time.perf_counter()
         self._scope = scope
-        client = scope.get("client")
-        structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(
-            request_id=request_id, ip=client[0] if client else None
-        )
+        mark(scope, request_id)
 
     def end(self, status: int, request: HttpRequest | None) -> None:
         """Write it. `by` is who asked, where the request got that far."""

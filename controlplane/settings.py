@@ -249,6 +249,7 @@ REST_FRAMEWORK = {
 # Requests a second, and at once, in this process: for one API key; for an address without one.
 API_THROTTLE = {"caller": (600, 1200), "stranger": (5, 50)}
 METRICS_TOKEN = env.text("METRICS_TOKEN")
+METRICS_OPEN = env.flag("METRICS_OPEN", default=False)
 
 SPECTACULAR_SETTINGS = {
     "TITLE": "STT control plane",

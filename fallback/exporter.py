@@ -1,13 +1,15 @@
 """WHERE PROMETHEUS READS: `/metrics`, and the state of each breaker at that moment.
 
-Open to whoever can reach the port, as exporters are; with METRICS_TOKEN set it takes that token
-as `Authorization: Bearer`. Every process reports the same fleet-wide gauges: `max by (provider)`.
+With METRICS_TOKEN set it takes that token as `Authorization: Bearer`. Without one it answers this
+machine only: routes, providers and traffic are not for whoever reaches the public port.
+METRICS_OPEN opens it to all. Every process reports the same fleet-wide gauges: `max by (provider)`.
 
 Transitions and alerts are counted by the pump that carried them, so a pump opens a port of its own
 (`serve`): one counter in two processes' answers would be added up as two.
 """
 
 import hmac
+import ipaddress
 import os
 import threading
 import time
@@ -31,6 +33,11 @@ from fallback.domain import Kind, State
 
 log = structlog.get_logger(__name__)
 
+FORWARDING: Final = ("Forwarded", "X-Forwarded-For", "X-Real-Ip", "Via")
+CLOSED: Final = (
+    "Metrics are read from this machine only, unless METRICS_TOKEN is set and sent as"
+    " `Authorization: Bearer`, or METRICS_OPEN=1 opens them to all.\n"
+)
 FRESH_S: Final = 1.0
 BUDGET_S: Final = 0.2  # a scrape must not hang because Redis does
 
@@ -38,8 +45,11 @@ BUDGET_S: Final = 0.2  # a scrape must not hang because Redis does
 @require_safe
 def exposition(request: HttpRequest) -> HttpResponse:
     """Serve the metrics in the text format."""
-    if not _may_read(request):
-        return HttpResponse(status=401, headers={"WWW-Authenticate": 'Bearer realm="metrics"'})
+    if settings.METRICS_TOKEN:
+        if not _is_token(request.headers.get("Authorization", "")):
+            return HttpResponse(status=401, headers={"WWW-Authenticate": 'Bearer realm="metrics"'})
+    elif not (settings.METRICS_OPEN or _is_of_this_machine(request)):
+        return HttpResponse(CLOSED, status=403, content_type="text/plain; charset=utf-8")
     return HttpResponse(
         generate_latest(REGISTRY),
         content_type=CONTENT_TYPE_LATEST,
@@ -47,8 +57,14 @@ def exposition(request: HttpRequest) -> HttpResponse:
     )
 
 
-def _may_read(request: HttpRequest) -> bool:
-    return _is_token(request.headers.get("Authorization", ""))
+def _is_of_this_machine(request: HttpRequest) -> bool:
+    """Say whether a process of this machine asks, and no proxy on it for somebody else."""
+    if any(header in request.headers for header in FORWARDING):
+        return False
+    try:
+        return ipaddress.ip_address(request.META.get("REMOTE_ADDR", "")).is_loopback
+    except ValueError:
+        return False
 
 
 def _is_token(sent: str) -> bool:

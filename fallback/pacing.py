@@ -1,8 +1,12 @@
-"""How often a thing may be done: not again so soon, by subject, within one process."""
+"""How often a thing may be done, by subject, within one process: not again so soon, or so many at
+once and so many a second."""
 
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
 
 
 class NotAgainWithin:
@@ -28,3 +32,43 @@ class NotAgainWithin:
                 self._done.clear()
             self._done[subject] = now
             return True
+
+
+MAX_CALLERS: Final = 10_000  # the least recently seen is forgotten first; about 200 bytes each
+
+
+@dataclass(slots=True)
+class _Bucket:
+    tokens: float
+    at_s: float
+
+
+class Buckets:
+    """One bucket per caller: `burst` requests at once, refilled with `rate_per_s`."""
+
+    def __init__(self, rate_per_s: float, burst: float, max_callers: int = MAX_CALLERS) -> None:
+        self.rate_per_s = rate_per_s
+        self.burst = burst
+        self.max_callers = max_callers
+        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def take(self, caller: str, now_s: float) -> float:
+        """Take one token and return 0, or return how many seconds there is none."""
+        with self._lock:
+            bucket = self._refilled(caller, now_s)
+            if bucket.tokens < 1:
+                return (1 - bucket.tokens) / self.rate_per_s
+            bucket.tokens -= 1
+            return 0.0
+
+    def _refilled(self, caller: str, now_s: float) -> _Bucket:
+        bucket = self._buckets.get(caller)
+        if bucket is None:
+            bucket = self._buckets[caller] = _Bucket(self.burst, now_s)
+            if len(self._buckets) > self.max_callers:
+                self._buckets.popitem(last=False)
+        self._buckets.move_to_end(caller)
+        refill = max(0.0, now_s - bucket.at_s) * self.rate_per_s
+        bucket.tokens, bucket.at_s = min(self.burst, bucket.tokens + refill), now_s
+        return bucket

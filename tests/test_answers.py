@@ -85,3 +85,21 @@ async def test_the_handler_passes_the_id_on_and_makes_one_for_each_request():
 
     assert given.headers["x-request-id"] == given.problem["request_id"] == "mine-1"
     assert len({*ids, "mine-1"}) == 3
+
+
+@pytest.mark.parametrize("target", ["https://evil.example/x", "//evil.example", "javascript:x"])
+def test_s29_a_sign_in_whose_next_leads_nowhere_ends_on_a_page_that_exists(target):
+    User.objects.create_superuser("root", password="as-you-like-it-42")
+    browser = Client()
+    given = {"username": "root", "password": "as-you-like-it-42", "next": target}
+    answer = browser.post("/admin/login/", given, follow=True)
+
+    assert answer.redirect_chain == [("/admin/", 302)]
+    assert answer.status_code == 200
+
+
+def test_a_sign_in_goes_on_to_where_it_was_asked_for():
+    User.objects.create_superuser("root", password="as-you-like-it-42")
+    given = {"username": "root", "password": "as-you-like-it-42", "next": "/"}
+
+    assert Client().post("/admin/login/", given).headers["Location"] == "/"

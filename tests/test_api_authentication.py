@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from fallback import catalog
 from fallback.api import throttling
-from fallback.api.throttling import Buckets
+from fallback.pacing import Buckets
 from tests.configuration import make_route
 from tests.rest import Api, api, assert_problem, make_key
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import httpx
 import pytest
 
+from fallback.live.places import PER_PERSON
 from tests.browsing import PASSWORD, accessibility_errors, chromium, needs_chromium, signed_in
 from tests.processes import alive_with, clean_environment, free_port, manage
 from tests.server import redis_of, running
@@ -132,6 +133,28 @@ async def test_a_trip_turns_the_card_within_a_second_and_recovery_shows(product)
         await in_state(page, "closed")
         assert await page.text_content("#verdict") == "Healthy"
         assert await faults(page) == []
+
+
+async def test_s13_whoever_has_all_their_places_is_told_so_and_comes_back(product):
+    async with chromium() as browser:
+        page = await signed_in(browser, product.url, viewport=WIDE)
+        await live(page)
+        other = await page.context.new_page()
+        await other.goto(f"{product.url}/api/docs/")
+        await other.evaluate(
+            """count => Promise.all([...Array(count)].map(() => new Promise((opened) => {
+                const socket = new WebSocket(`ws://${location.host}/ws/v1/status`);
+                socket.onmessage = opened;
+                (window.held ??= []).push(socket);
+            })))""",
+            PER_PERSON - 1,
+        )
+        late = await page.context.new_page()
+        await late.goto(f"{product.url}/")
+        words = f"No live updates: your account has all {PER_PERSON} places it may have here"
+        assert await says(late.locator("#lost"), lambda text: words in text)
+        await other.close()
+        await live(late)
 
 
 async def test_a_drill_is_seen_from_the_trip_to_the_recovery(product):

@@ -185,6 +185,31 @@ def test_with_a_token_only_its_holder_reads(settings):
     assert read(authorization="Bearer s3cret") == 200
 
 
+@pytest.mark.parametrize(
+    ("address", "headers", "status"),
+    [
+        ("127.0.0.1", {}, 200),
+        ("::1", {}, 200),
+        ("10.0.0.7", {}, 403),
+        ("192.0.2.1", {"authorization": "Bearer "}, 403),
+        ("", {}, 403),
+        ("127.0.0.1", {"x-forwarded-for": "192.0.2.1"}, 403),
+        ("127.0.0.1", {"forwarded": "for=192.0.2.1"}, 403),
+    ],
+)
+def test_s29_without_a_token_only_this_machine_reads(address, headers, status):
+    answer = Client(REMOTE_ADDR=address).get("/metrics", headers=headers)
+
+    assert answer.status_code == status
+    assert (b"METRICS_TOKEN" in answer.content) == (status == 403)
+
+
+def test_s29_whoever_opens_it_has_it_open(settings):
+    settings.METRICS_OPEN = True
+
+    assert Client(REMOTE_ADDR="10.0.0.7").get("/metrics").status_code == 200
+
+
 @pytest.mark.django_db(transaction=True)
 def test_how_far_the_pumps_are_behind_is_read_at_each_scrape_pump_or_no_pump(collector):
     make_route()

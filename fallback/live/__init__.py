@@ -7,6 +7,7 @@ client. A push is a hint, the snapshot is the truth: whoever missed something ge
     frames     what is new -> the feed's messages
     hub        who listens in this process, and how each is written to without waiting for any
     door       who may listen: an API key, or a member of staff from our own pages
+    places     how many may, with one key, one person, and all together
     consumer   one client's socket (Channels)
 
     page       the dashboard's first paint, and the orders given from it

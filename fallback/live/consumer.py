@@ -4,11 +4,15 @@ import asyncio
 import json
 from typing import Any, Final, cast
 
-from channels.db import database_sync_to_async
+import structlog
 from channels.generic.websocket import AsyncWebsocketConsumer
 
+from controlplane import request_id, request_log
 from fallback.live import door
 from fallback.live.hub import Client, Hub, Send, here
+from fallback.live.places import Listener
+
+log = structlog.get_logger(__name__)
 
 REQUEST_MAX: Final = 1_000  # characters: there is one thing to say, and it is short
 REQUESTS_MAX: Final = 30  # in REQUESTS_S, from one client
@@ -25,12 +29,14 @@ class StatusConsumer(AsyncWebsocketConsumer):
         super().__init__(*args, **kwargs)
         self._hub: Hub | None = None
         self._client: Client | None = None
+        self._listener: Listener | None = None
         self._is_dropped = False
         self._requests: list[float] = []
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve until the client leaves or is dropped; the server then closes the socket."""
         self._task = asyncio.current_task()
+        request_log.mark(scope, request_id.sent_in(scope))
         try:
             await super().__call__(scope, receive, send)
         except asyncio.CancelledError:
@@ -40,22 +46,36 @@ class StatusConsumer(AsyncWebsocketConsumer):
         finally:
             if self._hub and self._client:
                 self._hub.leave(self._client)
+            if self._hub and self._listener:
+                self._hub.places.leave(self._listener)
+                log.info("feed_closed", kind=self._listener.kind)
 
     async def connect(self) -> None:
-        """Let in who may listen."""
-        hub = here()
-        if not await self._may_listen():
+        """Let in who may listen, as long as there is a place."""
+        try:
+            who = await door.let_in(self.scope)
+        except door.TryLater as error:
+            await self._refuse(str(error))
+            return
+        if who is None:
+            log.warning("feed_refused", why="no key or session that may listen")
             await self.close()
             return
-        await self.accept()
-        if hub.is_full:
-            await self.close(TRY_LATER)
+        hub = here()
+        if why := hub.places.take(who):
+            await self._refuse(why)
             return
-        self._hub, self._client = (
-            hub,
-            Client(cast(Send, self.base_send), self._drop, self._may_listen),
-        )
+        self._hub, self._listener = hub, who
+        log.info("feed_opened", kind=who.kind, name=who.name)
+        await self.accept()
+        self._client = Client(cast(Send, self.base_send), self._drop, self._may_still)
         hub.join(self._client)
+
+    async def _refuse(self, why: str) -> None:
+        """Say why, and that it may be tried again; only a socket that is open can be told so."""
+        log.warning("feed_refused", why=why)
+        await self.accept()
+        await self.close(TRY_LATER, reason=why)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """Answer `{"type": "resync"}` with a snapshot; what is anything else is not for us."""
@@ -72,9 +92,8 @@ class StatusConsumer(AsyncWebsocketConsumer):
         self._requests.append(now_s)
         return len(self._requests) > REQUESTS_MAX
 
-    async def _may_listen(self) -> bool:
-        may_listen: bool = await database_sync_to_async(door.may_listen)(self.scope)
-        return may_listen
+    async def _may_still(self) -> bool:
+        return await door.may_still(self.scope)
 
     def _drop(self) -> None:
         self._is_dropped = True

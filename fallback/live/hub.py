@@ -15,9 +15,11 @@ from weakref import WeakKeyDictionary
 
 import structlog
 
+from controlplane.descriptors import room
 from fallback import metrics
 from fallback.domain import Event
 from fallback.live import frames
+from fallback.live.places import Places
 from fallback.live.reader import Reader
 from fallback.status import Status
 
@@ -26,7 +28,6 @@ log = structlog.get_logger(__name__)
 BEAT_S: Final = 4.0  # the contract says: at least every 5 s
 SLOW_S: Final = 10.0
 RECHECK_S: Final = 60.0  # a key switched off, or a person signed out, listens this long at most
-CLIENTS_MAX: Final = 5_000  # in one process; more are told to try again
 
 Send = Callable[[dict[str, Any]], Coroutine[Any, Any, None]]
 
@@ -50,17 +51,13 @@ class Hub:
     def __init__(self, *, beat_s: float = BEAT_S, slow_s: float = SLOW_S) -> None:
         self._loop = asyncio.get_running_loop()
         self._beat_s, self._slow_s = beat_s, slow_s
+        self.places = Places(room())
         self._clients: set[Client] = set()
         self._now: Status | None = None
         self._snapshot: tuple[Status, dict[str, Any]] | None = None
         self._reader: Reader | None = None
         self._beats: asyncio.Task[None] | None = None
         self._rechecks: set[asyncio.Task[None]] = set()
-
-    @property
-    def is_full(self) -> bool:
-        """Whether no more clients can be taken."""
-        return len(self._clients) >= CLIENTS_MAX
 
     def join(self, client: Client) -> None:
         """Write to this client from now on, a snapshot first."""

@@ -3,9 +3,11 @@
 const SILENT_MS = 11_000; // the server beats every 4 s
 const FIRST_MS = 400;
 const LONGEST_MS = 5_000;
+const FULL_MS = 10_000; // where there is no place: who knocks more often is only told so more often
+const TRY_LATER = 1013;
 
-// `told(status, transitions, isWhole)` with each news; `lost(at)` while it is not live,
-// with the time of the last word.
+// `told(status, transitions, isWhole)` with each news; `lost(at, why)` while it is not live, with
+// the time of the last word, and why there is no place for us, where the server said so.
 export class Feed {
   constructor(status, { told, live, lost }) {
     Object.assign(this, { status, told, live, lost, failures: 0 });
@@ -27,7 +29,7 @@ export class Feed {
     const socket = new WebSocket(`${scheme}://${location.host}/ws/v1/status`);
     this.socket = socket;
     socket.onmessage = (event) => this.hear(JSON.parse(event.data));
-    socket.onclose = () => socket === this.socket && this.retry();
+    socket.onclose = (event) => socket === this.socket && this.retry(event);
     this.watch();
   }
 
@@ -45,12 +47,13 @@ export class Feed {
     if (this.socket.readyState > WebSocket.OPEN) this.connect();
   }
 
-  retry() {
+  retry({ code, reason } = {}) {
     clearTimeout(this.silence);
     clearTimeout(this.timer);
-    const longest = Math.min(LONGEST_MS, FIRST_MS * 2 ** Math.min(this.failures, 10));
+    const why = code === TRY_LATER ? reason : "";
+    const longest = why ? FULL_MS : Math.min(LONGEST_MS, FIRST_MS * 2 ** Math.min(this.failures, 10));
     this.failures += 1;
-    this.lost(this.heardAt);
+    this.lost(this.heardAt, why);
     this.timer = setTimeout(() => this.connect(), longest * (0.5 + Math.random() / 2));
   }
 

@@ -33,12 +33,13 @@ const feed = new Feed(held.status, {
     }
     say(byId("as-of"), `live, ${moment(new Date(feed.now()).toISOString(), feed.now())}`);
   },
-  lost(at) {
+  lost(at, why) {
     isLive = false;
     document.body.classList.remove("is-live");
     document.body.classList.add("is-stale");
     say(byId("as-of"), `as of ${moment(at, feed.now())}, reconnecting…`);
-    say(byId("lost"), `The connection is lost: all this is as of ${moment(at, feed.now())}.`);
+    const cause = why ? `No live updates: ${why}; trying again` : "The connection is lost";
+    say(byId("lost"), `${cause}: all this is as of ${moment(at, feed.now())}.`);
     askWhy();
   },
 });
