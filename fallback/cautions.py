@@ -14,6 +14,7 @@ from typing import Final
 from django.db.models import Q
 from django.utils import timezone
 
+from fallback.messages.events import MOST_IMPORTANT
 from fallback.models import (
     AlertDestination,
     AlertTemplate,
@@ -25,7 +26,6 @@ from fallback.models import (
     RouteStep,
 )
 
-MOST_IMPORTANT: Final = ("tripped", "all_providers_down", "recovered", "state_lost")
 IN_USE: Final = timedelta(days=30)  # a key that was used within this is in use
 
 

@@ -1,7 +1,9 @@
 """A Slack that speaks the real Web API over HTTP, with the faults that the real one has.
 
-Faults are queued by method and each strikes once: "429" (Retry-After 7), "500" (nothing taken),
-"500_after" (taken), "drop_before", "drop_after" (the connection is cut), or any error code.
+Faults are queued by method and each strikes once: "429" (Retry-After 7), "500" and "502" (nothing
+taken), "500_after" and "502_after" (taken), "drop_before", "drop_after" (the connection is cut), or
+any error code. `visible_after_s`: a message that was taken shows in the history only then.
+`is_away`: every request is answered 500, and nothing is taken.
 """
 
 import json
@@ -16,6 +18,7 @@ from urllib.parse import parse_qs
 
 TOKEN = "xoxb-test"  # no secret: the fake's own
 RETRY_AFTER_S = 7
+STATUS_OF = {"500": 500, "502": 502, "drop_before": 0}
 ELEMENTS = {"text", "date", "link", "emoji"}
 
 
@@ -30,6 +33,8 @@ class FakeSlack:
         self.responses: list[dict[str, Any]] = []  # what was sent to a response_url
         self.socket_url = ""
         self.delay_s = 0.0
+        self.visible_after_s = 0.0
+        self.is_away = False
         self.now: Callable[[], float] = time.time
         self._lock = threading.Lock()
         self._number = 0
@@ -101,13 +106,13 @@ class FakeSlack:
             if fault == "429":
                 head = {"Retry-After": str(RETRY_AFTER_S)}
                 return 429, {"ok": False, "error": "ratelimited"}, head
-            if fault in {"500", "drop_before"}:
-                return (500 if fault == "500" else 0), {}, {}
-            if fault and fault not in {"500_after", "drop_after"}:
+            if self.is_away or fault in STATUS_OF:
+                return (500 if self.is_away else STATUS_OF[fault]), {}, {}
+            if fault and fault.removesuffix("_after") not in {"500", "502", "drop"}:
                 return 200, {"ok": False, "error": fault}, {}
             answer = getattr(self, "_" + method.replace(".", "_"))(asked)
             if fault:
-                return (500 if fault == "500_after" else 0), {}, {}
+                return {"500_after": 500, "502_after": 502}.get(fault, 0), {}, {}
             return 200, answer, {}
 
     def _auth_test(self, _asked: dict[str, Any]) -> Any:
@@ -160,7 +165,9 @@ class FakeSlack:
     def _listed(self, asked: dict[str, Any], rows: list[dict[str, Any]]) -> Any:
         if asked["channel"] not in self.channels:
             return {"ok": False, "error": "channel_not_found"}
-        rows = [one for one in rows if float(one["ts"]) >= float(asked.get("oldest", 0))]
+        shown_until = self.now() - self.visible_after_s
+        oldest = float(asked.get("oldest", 0))
+        rows = [one for one in rows if oldest <= float(one["ts"]) <= shown_until + 0.001]
         start = int(asked.get("cursor") or 0)
         page = rows[start : start + 50]
         if str(asked.get("include_all_metadata")).lower() not in {"1", "true"}:

@@ -10,7 +10,8 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from fallback import alerts, history, stream
-from fallback.alerts.delivery import Timing
+from fallback.alerts.claims import BEAT_S, Timing
+from fallback.alerts.door import TIMEOUT_S
 from fallback.alerts.sender import Sender
 from fallback.domain import Event
 from fallback.models import Alert, AlertDestination, AlertTemplate, AlertThread, Incident
@@ -186,7 +187,7 @@ def test_a_storm_is_one_reply_and_one_update(slack, sender, clock):
 # --- what Slack does
 
 
-FAULTS = ["429", "500", "500_after", "drop_before", "drop_after", "internal_error"]
+FAULTS = ["429", "500", "500_after", "drop_before", "drop_after", "internal_error", "502_after"]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -452,11 +453,37 @@ def test_without_slack_nothing_is_kept(settings):
     assert "SLACK_BOT_TOKEN is not set" in alerts.missing()[0]
 
 
-def test_a_destination_that_takes_nothing_is_given_no_more_than_its_share(slack, monkeypatch):
-    monkeypatch.setattr("fallback.alerts.outbox.WAITING_MAX", 3)
+def test_a7_beyond_a_thousand_that_wait_texts_are_short_and_none_is_dropped(
+    slack, sender, clock, monkeypatch
+):
+    monkeypatch.setattr("fallback.alerts.outbox.WAITING_MAX", 2)
     carry(*recent(*outage()))
+    values = [row.values for row in Alert.objects.order_by("at")]
+    for _ in range(5):
+        work(sender, clock, 5)
 
-    assert Alert.objects.count() == 3
+    assert ["incident" in one or "trips" in one for one in values] == [
+        True, True, False, False, True,
+    ]  # fmt: skip
+    assert statuses() == {"sent": 5}
+    assert "soniox is still out: a probe failed" in shown(slack.replies()[0])
+
+
+def test_a7_beyond_ten_thousand_only_the_most_important_are_told_one_by_one(
+    slack, sender, clock, monkeypatch
+):
+    monkeypatch.setattr("fallback.alerts.outbox.WAITING_MAX", 0)
+    monkeypatch.setattr("fallback.alerts.outbox.FOLDED_FROM", 0)
+    carry(*recent(*outage()))
+    for _ in range(5):
+        work(sender, clock, 5)
+    kept = Alert.objects.exclude(status="folded").order_by("at")
+
+    assert statuses() == {"sent": 2, "folded": 3}
+    assert [row.event for row in kept] == ["tripped", "recovered"]
+    assert all(row.values.get("trips") for row in kept)
+    assert "soniox is back" in shown(slack.roots()[0])
+    assert "State: closed" in shown(slack.roots()[0])
 
 
 def test_delivered_alerts_are_forgotten_in_time(slack, sender, clock):
@@ -482,6 +509,6 @@ def test_what_a_provider_says_is_shown_as_text_and_mentions_nobody(slack, sender
     assert len(str(root)) < 20_000
 
 
-def test_timing_leaves_a_request_time_to_end_before_its_thread_is_taken_over():
-    assert Timing().lease_s > 2 * 5
-    assert Timing().settle_s > 2 * 5
+def test_timing_leaves_a_request_time_to_end_before_its_message_is_sent_again():
+    assert Timing().settle_s > 2 * TIMEOUT_S
+    assert Timing().lease_s > 3 * BEAT_S

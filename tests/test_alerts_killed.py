@@ -14,14 +14,14 @@ import pytest
 from django.core.management import call_command
 
 from fallback import stream
-from fallback.alerts.delivery import Timing
+from fallback.alerts.claims import Timing
 from fallback.alerts.sender import Sender
 from fallback.domain import Event, Kind
 from fallback.models import Alert, AlertThread, DeadLetter, Incident, Transition
 from fallback.pump import Pump
 from tests.events import event, outage, write
 from tests.fake_slack import TOKEN, FakeSlack
-from tests.kill_senders import LEASE_S, SETTLE_S
+from tests.kill_senders import SETTLE_S
 from tests.processes import eventually
 from tests.test_pump import environment
 
@@ -89,7 +89,7 @@ def test_senders_killed_at_random_tell_every_event_once(
     sent_before = Alert.objects.filter(status="sent").count()
     last = Pump("last", stale_ms=0)
     assert eventually(lambda: last.turn() == 0 and stream.lag(Kind.STT).entries == 0)
-    sender = Sender(timing=Timing(lease_s=LEASE_S, settle_s=SETTLE_S, backoff_s=0.1))
+    sender = Sender(timing=Timing(settle_s=SETTLE_S))
     assert eventually(lambda: sender.turn() == 0 and is_done(), within_s=120)
     slack.close()
 

@@ -231,6 +231,19 @@ def test_a_batch_that_hangs_in_the_database_is_said_and_given_up_in_the_end(redi
     assert len(given_up) == 1
 
 
+@pytest.mark.slow
+def test_a8_a_killed_pump_s_batch_is_taken_over_within_five_seconds(redis_client):
+    write(redis_client, *outage())
+    stream.read(STT, "killed", count=9)
+    began = time.monotonic()
+    with running(Pump("living")):
+        assert eventually(lambda: Transition.objects.count() == 5, within_s=10)
+    took_s = time.monotonic() - began
+
+    print(f"\ntaken over after {took_s:.1f} s")
+    assert took_s > 3  # a living one had been left in peace
+
+
 # --- the family: what is done beside the events
 
 

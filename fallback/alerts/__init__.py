@@ -3,6 +3,8 @@
     outbox       events -> rows, in the transaction of the pump; unique by event and destination
     threads      which message of a channel an alert belongs to
     cards        what an incident's message shows, from history and the status
+    claims       whose a thread is, for how long, and the times that all this rests on
+    outages      Slack away: one message tries it, the others wait
     delivery     one thread brought up to date in Slack: message, replies, reminder
     sender       the worker that claims threads which are due; any number of them may run
     door         the only place that talks to Slack, and what its refusals mean

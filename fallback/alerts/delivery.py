@@ -1,8 +1,14 @@
 """One thread brought up to date in Slack: its message, what happened since, a reminder.
 
-Whoever works here holds the thread's claim, and renews it before each request: a sender that
-hung longer than its lease stores nothing any more. What is written before a message is sent is
-enough to settle it afterwards, whoever does.
+Whoever works here holds the thread's claim. What is written before a message is sent is enough to
+settle it afterwards, whoever does:
+
+Where Slack did not say that it has a message, the channel is looked at, at once and again with
+growing pauses. Found: it is settled. It is sent again only when a look found nothing after the
+time within which it would have shown: `answered_s` after an answer that was an error, for then the
+request has ended at Slack and what it did only has to become visible; `settle_s` after a send
+without any answer (cut off, timed out, its sender killed), for that may still be under way. Slack
+documents neither, and has no key against doubles: what it shows later than that is told twice.
 """
 
 import hashlib
@@ -10,16 +16,17 @@ import json
 import random
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from django.db import transaction
 
 from fallback import metrics
 from fallback.alerts.cards import Facts, headline
-from fallback.alerts.door import Away, Gone, RateLimited, Refused, Slack, SlackError
+from fallback.alerts.claims import Claimed, Lost, Timing
+from fallback.alerts.door import Away, Gone, RateLimited, Refused, Slack, SlackError, Unclear
+from fallback.alerts.outages import Outages
 from fallback.alerts.outbox import COLLAPSE_S
 from fallback.messages.alerts import Told, incident_message, replies, trial
 from fallback.messages.blocks import Message
@@ -27,35 +34,32 @@ from fallback.messages.events import RANK, REMINDER, TEST, Severity
 from fallback.models import Alert, AlertDestination, AlertThread
 
 BATCH: Final = 200  # alerts that one reply may settle
-BACKOFF_MAX_S: Final = 300.0
+LOOK_FIRST_S: Final = 0.5  # after the look that comes at once
+LOOK_LONGEST_S: Final = 4.0
 SKEW_S: Final = 600.0  # our clock may differ from Slack's by so much
 WAITING: Final = (Alert.Status.PENDING, Alert.Status.SENDING)
 
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Seconds. `settle_s`: how long a message whose answer was lost may still be under way."""
-
-    lease_s: float = 60.0
-    settle_s: float = 15.0
-    refresh_s: float = 60.0
-    give_up_s: float = 24 * 3600.0
-    backoff_s: float = 1.0
+class NotNow(Exception):  # noqa: N818 - not an error
+    """Slack is away for this destination, and another message tries whether it is back."""
 
 
-class Lost(Exception):  # noqa: N818 - not an error: another sender has this thread now
-    """The claim ran out while this sender was held up."""
-
-
-class Delivery:
+class Delivery(Claimed):
     """The work on one claimed thread, once."""
 
     def __init__(
-        self, thread: AlertThread, slack: Slack, timing: Timing, now: Callable[[], datetime]
+        self,
+        thread: AlertThread,
+        slack: Slack,
+        timing: Timing,
+        now: Callable[[], datetime],
+        outages: Outages,
     ) -> None:
-        self.thread, self.slack, self.timing, self._now = thread, slack, timing, now
+        super().__init__(thread, timing, now)
+        self.slack, self._outages = slack, outages
+        self._is_looking = False
         self.facts = Facts(thread, now())
 
     def run(self) -> None:
@@ -68,6 +72,8 @@ class Delivery:
                 self._post_replies()
                 self._update()
                 self._leave()
+        except NotNow:
+            self._release(self._outages.next_try(self.thread.destination_id))
         except Lost:
             log.info("alert_claim_lost", thread=self.thread.pk)
         except SlackError as error:
@@ -111,30 +117,50 @@ class Delivery:
     # --- sending
 
     def _settle(self) -> bool:
-        """Find out about a message whose answer was lost; False: it is too early to tell."""
-        thread = self.thread
+        """Find out about a message that Slack did not say it has; False: it is too early to tell.
+
+        True: Slack has it, or has not and will not.
+        """
+        thread, looked_at = self.thread, self._now()
         if not thread.sending_key or thread.sending_at is None:
             return True
-        ready = thread.sending_at + timedelta(seconds=self.timing.settle_s)
-        if ready > self._now():
-            self._release(ready)
-            return False
-        self._renew()
         try:
-            channel = self._channel_id()
-            since_s = (thread.sending_since or thread.sending_at).timestamp() - SKEW_S
-            ts = self.slack.find(channel, thread.sending_key, since_s=since_s, thread=thread.ts)
-        except Gone:
-            ts = None
+            found = self._found()
         except Refused as error:
             text = f"Slack may have it, and does not let us look: {error}"
             self._bury(f"{text}. Invite the app to the channel, then send again.")
             self._release(None)
             return False
-        if ts is not None:
-            log.info("alert_settled", thread=thread.pk, ts=ts)
-            self._taken(channel, ts, shown="")
-        return True
+        if found is not None:
+            log.info("alert_settled", thread=thread.pk, ts=found[1])
+            self._taken(*found, shown="")
+            return True
+        settle_at = thread.settle_at or thread.sending_at + self._settling()
+        if looked_at >= settle_at:
+            return True
+        # Each pause as long as all that passed before it: at once, then 0.5, 1, 2, 4, 8 s after.
+        passed_s = max(LOOK_FIRST_S, (looked_at - thread.sending_at).total_seconds())
+        pause = timedelta(seconds=min(passed_s, LOOK_LONGEST_S))
+        self._release(min(settle_at, looked_at + pause))
+        return False
+
+    def _found(self) -> tuple[str, str] | None:
+        """Return the channel and ts of the message whose key is stored, None if it is not there."""
+        self._renew()
+        thread = self.thread
+        since = thread.sending_since or thread.sending_at or self._now()
+        self._is_looking = True
+        try:
+            channel = self._channel_id()
+            since_s = since.timestamp() - SKEW_S
+            ts = self.slack.find(channel, thread.sending_key, since_s=since_s, thread=thread.ts)
+        except Gone:
+            ts = None
+        self._is_looking = False
+        return None if ts is None else (channel, ts)
+
+    def _settling(self) -> timedelta:
+        return timedelta(seconds=self.timing.settle_s)
 
     def _channel_id(self) -> str:
         """Return the channel's id, which looking and changing take; posting also takes a name."""
@@ -181,12 +207,16 @@ class Delivery:
 
     def _post(self, message: Message, going: Sequence[Alert], *, shown: str | None) -> None:
         """Send one message. Its key is stored before, and settled by whoever comes after."""
+        if not self._outages.may_post(self.thread.destination_id):
+            raise NotNow
         key = self.thread.sending_key or uuid.uuid4().hex
         ids = [row.pk for row in going]
         with transaction.atomic():
             is_first = not self.thread.sending_key
             since = self._now() if is_first else self.thread.sending_since
-            self._save(sending_key=key, sending_at=self._now(), sending_since=since)
+            settle_at = self._now() + self._settling()
+            self._save(sending_key=key, sending_at=self._now(), sending_since=since,
+                       settle_at=settle_at)  # fmt: skip
             Alert.objects.filter(pk__in=ids).update(
                 status=Alert.Status.SENDING, sending_key=key
             )  # fmt: skip
@@ -197,6 +227,12 @@ class Delivery:
             channel, ts = self.slack.post(channel, message, key=key, alerts=ids, thread=thread.ts)
         except (RateLimited, Away, Refused):  # and nothing else: else its key is looked for
             self._not_taken()
+            raise
+        except Unclear as error:
+            if error.is_answered:
+                wait_s = self.timing.answered_s * 2.0 ** min(self.thread.attempts, 12)
+                ended = self._now() + timedelta(seconds=min(wait_s, self.timing.settle_s))
+                self._save(settle_at=ended)
             raise
         self._taken(channel, ts, shown=shown)
 
@@ -215,11 +251,12 @@ class Delivery:
             new = {"replies": self.thread.replies + 1}
             if not self.thread.ts:
                 new = {"ts": ts, "channel_id": channel, "shown": shown or ""}  # type: ignore[dict-item]
-            self._save(sending_key="", sending_at=None, attempts=0, problem="",
+            self._save(sending_key="", sending_at=None, settle_at=None, attempts=0, problem="",
                        severity=worst.value, **new)  # fmt: skip
             AlertDestination.objects.filter(pk=self.thread.destination_id).update(
                 problem="", channel_id=channel
             )
+        self._say_answered()
         for row in sent:
             delay_s = max(0.0, (now - row.at).total_seconds())
             metrics.alerted(self.thread.destination.name, "sent", delay_s)
@@ -232,6 +269,8 @@ class Delivery:
         shown = _hash(message)
         if shown == self.thread.shown:
             return
+        if not self._outages.may_post(self.thread.destination_id):
+            raise NotNow
         self._renew()
         try:
             self.slack.update(self.thread.channel_id, self.thread.ts, message)
@@ -242,6 +281,7 @@ class Delivery:
             log.error("alert_update_refused", thread=self.thread.pk, error=str(error))
             self._save(problem=f"The message cannot be updated: {error}")
         self._save(shown=shown, attempts=0)
+        self._say_answered()
 
     def _first_message(self) -> Message:
         rows = self.thread.alerts.exclude(status=Alert.Status.SKIPPED)
@@ -271,6 +311,7 @@ class Delivery:
                 self._save(ts="", shown=self.thread.shown or "gone")
                 self._release(self._now())
             elif isinstance(error, Refused):
+                self._say_answered()
                 self._bury(str(error))
                 self._leave()
             else:
@@ -290,15 +331,29 @@ class Delivery:
         oldest = self._now() - timedelta(seconds=self.timing.give_up_s)
         if self.thread.alerts.filter(status__in=WAITING, created_at__lt=oldest).exists():
             self._bury(f"Given up after many tries: {problem}")
-        attempts = min(self.thread.attempts + 1, 1000)
-        wait_s = min(BACKOFF_MAX_S, self.timing.backoff_s * 2.0 ** min(attempts, 12))
+        destination, attempts = self.thread.destination_id, min(self.thread.attempts + 1, 1000)
+        wait_s = self._outages.failed(
+            destination, self.thread.pk, attempts=attempts, looking=self._is_looking
+        )
+        is_unclear = bool(self.thread.sending_key) and not self._is_looking
         self._save(attempts=attempts, problem=problem[:500])
-        self._release(self._now() + timedelta(seconds=random.uniform(0.5, 1.0) * wait_s))
+        wait_s = 0 if is_unclear else random.uniform(0.5, 1.0) * wait_s  # look at once
+        self._release(self._now() + timedelta(seconds=wait_s))
+
+    def _say_answered(self) -> None:
+        """Slack is there. Where it was away, have all that waited for it try again now."""
+        if self._outages.answered(self.thread.destination_id, self.thread.pk):
+            now = self._now()
+            others = AlertThread.objects.filter(
+                destination=self.thread.destination_id, attempts__gt=0, due_at__gt=now,
+                claimed_until=None,
+            )  # fmt: skip
+            others.exclude(pk=self.thread.pk).update(due_at=now)
 
     def _not_taken(self) -> None:
         """Slack certainly has nothing of the message that was just sent."""
         with transaction.atomic():
-            self._save(sending_key="", sending_at=None)
+            self._save(sending_key="", sending_at=None, settle_at=None)
             rows = Alert.objects.filter(thread=self.thread, status=Alert.Status.SENDING)
             rows.update(status=Alert.Status.PENDING, sending_key="")
 
@@ -313,22 +368,6 @@ class Delivery:
         for _ in range(count):
             metrics.alerted(self.thread.destination.name, "dead")
         log.error("alerts_dead", thread=self.thread.pk, alerts=count, problem=problem[:200])
-
-    # --- the claim
-
-    def _renew(self) -> None:
-        self._save(claimed_until=self._now() + timedelta(seconds=self.timing.lease_s))
-
-    def _save(self, **fields: Any) -> None:
-        """Store fields of the thread, if the claim still is ours. Raises Lost."""
-        rows = AlertThread.objects.filter(pk=self.thread.pk, claim=self.thread.claim)
-        if not rows.update(**fields):
-            raise Lost
-        for name, value in fields.items():
-            setattr(self.thread, name, value)
-
-    def _release(self, due_at: datetime | None) -> None:
-        self._save(due_at=due_at, claimed_until=None)
 
     def _leave(self) -> None:
         """Release the thread until something is due by itself, or at once if more has come."""

@@ -21,6 +21,8 @@ METADATA: Final = "stt_alert"
 UNCLEAR: Final = frozenset(
     {"internal_error", "fatal_error", "service_unavailable", "request_timeout"}
 )
+# Slack's own errors. 502 and 504 are a proxy's before it: behind those the request may go on.
+ENDED: Final = frozenset({500, 503})
 GONE: Final = frozenset({"message_not_found", "thread_not_found", "cant_update_message"})
 
 
@@ -43,7 +45,16 @@ class Away(SlackError):
 
 
 class Unclear(SlackError):
-    """The answer was lost: Slack may have taken it."""
+    """Slack may have taken it, though it did not say so.
+
+    `is_answered`: its whole answer came, and was an error. Slack documents that "some aspect of
+    the operation" may have succeeded before it (`internal_error`, `fatal_error`); but the request
+    has ended there, and nothing more will come of it. Without an answer it may still be under way.
+    """
+
+    def __init__(self, detail: str, *, is_answered: bool = False) -> None:
+        super().__init__(detail)
+        self.is_answered = is_answered
 
 
 class Refused(SlackError):
@@ -155,7 +166,10 @@ def _meaning(error: SlackClientError) -> SlackError:
     if status == 429 or code in {"ratelimited", "rate_limited"}:
         return RateLimited(_retry_after_s(response))
     if status >= 500 or code in UNCLEAR or not code:
-        return Unclear(f"{status} {code}".strip()[:200] or str(error)[:200])
+        is_answered = status in ENDED or (status == 200 and code in UNCLEAR)
+        return Unclear(
+            f"{status} {code}".strip()[:200] or str(error)[:200], is_answered=is_answered
+        )
     return (Gone if code in GONE else Refused)(code[:200])
 
 

@@ -1,7 +1,9 @@
 """Events into outbox rows, in the transaction that stores their history.
 
 A row is unique by event and destination, so that whatever is carried twice is told once. Without
-Slack nothing is kept, and a destination that takes nothing is given no more than `WAITING_MAX`.
+Slack nothing is kept. Where a destination takes nothing, no alert is dropped, but what is kept of
+it shrinks: beyond `WAITING_MAX` waiting ones its title alone; beyond `FOLDED_FROM` only the most
+important are told one by one, and of the others the incident's message says what came of them.
 """
 
 import uuid
@@ -18,16 +20,21 @@ from django.utils import timezone
 from fallback import metrics
 from fallback.alerts.threads import thread_for
 from fallback.domain import Event
-from fallback.messages.events import TEST, AlertEvent, told_by
+from fallback.messages.events import MOST_IMPORTANT, TEST, AlertEvent, told_by
 from fallback.messages.template import bounded
 from fallback.messages.values import known_names, sample, values_of
 from fallback.models import Alert, AlertDestination, AlertTemplate, AlertThread
+from fallback.pacing import NotAgainWithin
 
-WAITING_MAX: Final = 1000  # undelivered alerts of one destination
+WAITING_MAX: Final = 1000  # undelivered alerts of one destination that are kept in full
+FOLDED_FROM: Final = 10_000
+SHORT: Final = frozenset({"provider", "kind", "at", "state", "actor", "subject", "route"})
+SAY_EVERY_S: Final = 60.0
 COLLAPSE_S: Final = 2.0  # what happens within this time is one reply and one update
 CALM_S: Final = ((60, 60.0), (15, 15.0))  # replies so far -> a storm is told more sparingly
 
 log = structlog.get_logger(__name__)
+_say = NotAgainWithin(SAY_EVERY_S)
 
 
 def notify(events: Sequence[Event]) -> Sequence[Event]:
@@ -47,18 +54,15 @@ def _store(events: Sequence[Event]) -> None:
     templates = {row.event: row for row in AlertTemplate.objects.filter(enabled=True)}
     ids = [event.id for event in events]
     known = set(Alert.objects.filter(event_id__in=ids).values_list("event_id", "destination_id"))
-    room = {row.pk: WAITING_MAX - waiting(row) for row in destinations}
+    waits = {row.pk: waiting(row) for row in destinations}
     for event in events:
         template = next((templates[name] for name in told_by(event) if name in templates), None)
         for destination in _destinations(event, template, destinations):
             if template is None or (event.id, destination.pk) in known:
                 continue
-            if room[destination.pk] <= 0:
-                _drop(event, destination)
-                continue
-            room[destination.pk] -= 1
             known.add((event.id, destination.pk))
-            _add(event, AlertEvent(template.event), destination)
+            _add(event, AlertEvent(template.event), destination, waits[destination.pk])
+            waits[destination.pk] += 1
         if event.incident:  # what moved is shown, even where nothing is told of it
             touch(AlertThread.objects.filter(incident_key=event.incident).exclude(ts=""))
 
@@ -88,14 +92,13 @@ def _destinations(
     return own or general
 
 
-def _drop(event: Event, destination: AlertDestination) -> None:
-    metrics.alerted(destination.name, "dropped")
-    log.error("alert_dropped", destination=destination.name, alert=event.name, waiting=WAITING_MAX)
-
-
-def _add(event: Event, name: AlertEvent, destination: AlertDestination) -> None:
+def _add(event: Event, name: AlertEvent, destination: AlertDestination, waits: int) -> None:
+    """Keep an alert, behind `waits` others of its destination."""
     at = datetime.fromtimestamp(event.at_ms / 1000, UTC)
     thread = thread_for(event, destination, at)
+    is_short = waits >= WAITING_MAX and name not in MOST_IMPORTANT
+    is_folded = waits >= FOLDED_FROM and name not in MOST_IMPORTANT
+    names = known_names(name)
     row = Alert(
         event_id=event.id,
         event=name.value,
@@ -104,10 +107,15 @@ def _add(event: Event, name: AlertEvent, destination: AlertDestination) -> None:
         kind=event.kind,
         provider=event.provider,
         at=at,
-        values=bounded(values_of(event), known_names(name)),
+        values=bounded(values_of(event), names & SHORT if is_short else names),
+        status=Alert.Status.FOLDED if is_folded else Alert.Status.PENDING,
     )
     Alert.objects.bulk_create([row], ignore_conflicts=True)
     touch([thread])
+    if is_short:
+        metrics.alerted(destination.name, "folded" if is_folded else "shortened")
+        if _say.is_due(destination.name):
+            log.error("alerts_wait", destination=destination.name, waiting=waits)
 
 
 def touch(threads: Iterable[AlertThread]) -> None:

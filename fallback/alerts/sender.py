@@ -1,7 +1,7 @@
 """The worker that delivers: claims threads which are due, and brings each up to date in Slack.
 
-Any number may run, and each may be killed at any point. Claims end by the clock of whoever looks,
-so clocks must agree to within the lease, which is a minute.
+Any number may run, and each may be killed at any point: what it held is taken up within seconds.
+What matters most goes first: that something is out, or is back.
 """
 
 import threading
@@ -13,17 +13,21 @@ from typing import Final
 import structlog
 from django.conf import settings
 from django.db import close_old_connections, connections
-from django.db.models import Q
+from django.db.models import Case, Exists, F, OuterRef, Q, QuerySet, Value, When
 from django.utils import timezone
 
 from fallback import metrics, spells
-from fallback.alerts import outbox
-from fallback.alerts.delivery import Delivery, Timing
+from fallback.alerts import claims, outbox
+from fallback.alerts.claims import Timing
+from fallback.alerts.delivery import WAITING, Delivery
 from fallback.alerts.door import Slack
-from fallback.models import AlertThread
+from fallback.alerts.outages import Outages
+from fallback.messages.events import MOST_IMPORTANT
+from fallback.models import Alert, AlertThread, Incident
 
 AT_ONCE: Final = 20  # threads that one turn takes up
 IDLE_S: Final = 0.5
+SOONEST_S: Final = 0.02
 HELD_UP_S: Final = 60.0  # a thread whose work raised something unforeseen waits this long
 UPKEEP_S: Final = 600.0
 FORGET_AT_MOST: Final = 500
@@ -32,24 +36,32 @@ log = structlog.get_logger(__name__)
 
 
 class Sender:
-    """One worker; `now` is its clock."""
+    """One worker; `now` is its clock. `name`: the same name again takes up its own work at once."""
 
     def __init__(
         self,
         slack: Slack | None = None,
         *,
+        name: str = "",
         timing: Timing | None = None,
         now: Callable[[], datetime] = timezone.now,
     ) -> None:
         self._slack, self._timing, self._now = slack or Slack(), timing or Timing(), now
+        self._name = name or uuid.uuid4().hex
+        self._outages = Outages(now, first_s=self._timing.backoff_s)
+        self._heart = claims.Heart(self._timing, now)
         self._upkeep_at = now()
 
     def run(self, stop: threading.Event) -> None:
         """Take turns until `stop` is set."""
-        spell = spells.Spell("sender")
+        spell, is_new = spells.Spell("sender"), True
+        self._heart.start(stop)
         while not stop.is_set():
             try:
-                wait_s = 0.0 if self.turn() else IDLE_S
+                if is_new:
+                    claims.take_back(self._name, self._now())
+                    is_new = False
+                wait_s = 0.0 if self.turn() else self._idle_s()
                 spell.over()
             except Exception as error:  # a sender that ends helps nobody: it says why, and goes on
                 wait_s = spell.after(error)
@@ -60,24 +72,58 @@ class Sender:
 
     def turn(self) -> int:
         """Work on each thread that is due, once; return how many there were."""
-        now, done = self._now(), 0
+        done = 0
+        for pk, destination, key in list(self._due()[:AT_ONCE]):
+            if self._outages.is_left_alone(destination, to_look=bool(key)):
+                continue
+            thread = self._claimed(pk)
+            if thread is not None:
+                with self._heart.holding(thread):
+                    self._work(thread)
+                done += 1
+        self._keep_up()
+        return done
+
+    def _due(self) -> QuerySet[AlertThread, tuple[int, int, str]]:
+        """Return the threads to work on (number, destination, key of an unclear message), the most
+        important first; where Slack is away, first those that were tried least."""
+        now = self._now()
         due = AlertThread.objects.filter(
             Q(claimed_until=None) | Q(claimed_until__lt=now),
             Q(destination__held_until=None) | Q(destination__held_until__lte=now),
             due_at__lte=now,
             destination__enabled=True,
         )
-        for pk in list(due.order_by("due_at").values_list("pk", flat=True)[:AT_ONCE]):
-            thread = self._claimed(pk)
-            if thread is not None:
-                self._work(thread)
-                done += 1
-        self._keep_up()
-        return done
+        for destination in self._outages.away():
+            if self._outages.is_left_alone(destination, to_look=True):
+                due = due.exclude(destination=destination)
+            elif self._outages.is_left_alone(destination, to_look=False):
+                due = due.exclude(destination=destination, sending_key="")
+        waiting = Alert.objects.filter(thread=OuterRef("pk"), status__in=WAITING)
+        is_important = Exists(waiting.filter(event__in=MOST_IMPORTANT))
+        is_open = Exists(Incident.objects.filter(key=OuterRef("incident_key"), closed_at=None))
+        rank = Case(
+            When(is_important & is_open, then=Value(0)),
+            When(is_important, then=Value(1)),
+            When(Exists(waiting), then=Value(2)),
+            default=Value(3),
+        )
+        is_away = Q(destination__in=self._outages.away())
+        tried = Case(When(is_away, then=F("attempts")), default=Value(0))
+        rows = due.annotate(rank=rank, tried=tried).order_by("tried", "rank", "due_at")
+        return rows.values_list("pk", "destination", "sending_key")
+
+    def _idle_s(self) -> float:
+        """Return how long to wait when nothing is due: no longer than until something is."""
+        now = self._now()
+        later = AlertThread.objects.filter(due_at__gt=now, destination__enabled=True)
+        due_at = later.order_by("due_at").values_list("due_at", flat=True).first()
+        wait_s = (due_at - now).total_seconds() if due_at else IDLE_S
+        return min(IDLE_S, max(SOONEST_S, wait_s))
 
     def _claimed(self, pk: int) -> AlertThread | None:
         """Take a thread, unless another sender just did or its channel was just held."""
-        now, token = self._now(), uuid.uuid4().hex
+        now, token = self._now(), claims.token(self._name)
         free = AlertThread.objects.filter(
             Q(claimed_until=None) | Q(claimed_until__lt=now), pk=pk, due_at__lte=now
         )
@@ -94,7 +140,7 @@ class Sender:
     def _work(self, thread: AlertThread) -> None:
         """Work on one thread; what is wrong with it must not hold the others."""
         try:
-            Delivery(thread, self._slack, self._timing, self._now).run()
+            Delivery(thread, self._slack, self._timing, self._now, self._outages).run()
         except Exception as error:
             if spells.is_database(error):
                 raise

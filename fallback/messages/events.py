@@ -35,6 +35,13 @@ class Severity(StrEnum):
     CRITICAL = "critical"
 
 
+# What operators must hear whatever happens, and first of all that waits.
+MOST_IMPORTANT: Final = (
+    AlertEvent.TRIPPED,
+    AlertEvent.ALL_PROVIDERS_DOWN,
+    AlertEvent.RECOVERED,
+    AlertEvent.STATE_LOST,
+)
 RANK: Final = {Severity.INFO: 0, Severity.WARNING: 1, Severity.CRITICAL: 2}
 REMINDER: Final = "reminder"  # no event, and no template: an incident that nobody acknowledged
 TEST: Final = "test"  # the prefix of an alert that an operator sends from the admin

@@ -45,6 +45,9 @@ class AlertThread(models.Model):
     sending_key = models.CharField(max_length=32, blank=True)
     sending_since = models.DateTimeField(null=True)
     sending_at = models.DateTimeField(null=True)
+    settle_at = models.DateTimeField(
+        null=True, help_text="Not sent again before, unless it is found."
+    )
     attempts = models.PositiveIntegerField(default=0)
     problem = models.TextField(blank=True)
 
@@ -72,6 +75,7 @@ class Alert(models.Model):
         SENT = "sent", "sent"
         DEAD = "dead", "not delivered"
         SKIPPED = "skipped", "skipped: its template was switched off"
+        FOLDED = "folded", "folded: too many waited, its incident's message tells it"
 
     event_id = models.CharField(max_length=160)
     event = models.CharField(max_length=32)

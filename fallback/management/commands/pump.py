@@ -53,5 +53,6 @@ class Command(BaseCommand):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, leave)
         if alerts.is_configured():
-            threading.Thread(target=Sender().run, args=[stop], name="sender", daemon=True).start()
+            sender = Sender(name=name)
+            threading.Thread(target=sender.run, args=[stop], name="sender", daemon=True).start()
         Pump(name).run(stop)

@@ -142,7 +142,7 @@ def start_services(
     """Start web and pump. They are told that this is plain HTTP, unless PUBLIC_URL says else."""
     environment = {**os.environ, "PUBLIC_URL": settings.PUBLIC_URL or url}
     web = ["manage.py", "web", "--host", host, "--port", str(port)]
-    pump = ["manage.py", "pump"]
+    pump = ["manage.py", "pump", "--name", f"up-{socket.gethostname()}-{port}"]
     if port < 65_535:  # the next port has what the pump counts; taken, it goes on without
         pump += ["--metrics", f"127.0.0.1:{port + 1}"]
     for name, arguments in {"web": web, "pump": pump}.items():
