@@ -10,6 +10,7 @@ queue for threads (controlplane/pools.py). Decisions and outcomes have shares of
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -22,11 +23,15 @@ from django.urls import set_script_prefix
 from controlplane import answers, bodies, problem, request_id
 from controlplane.pools import Busy, Pool
 from controlplane.request_log import Line
+from fallback import deadline
 
 # What calls wait for has threads of its own: pages that hang in the database cannot take them.
 # Enough of them that a Redis as slow as its timeout allows still leaves 400 decisions a second.
 CALL_PATHS: Final = frozenset({"/api/v1/decisions", "/api/v1/outcomes"})
-CALLS: Final = Pool("call", threads=64, waiting=256, wait_s=5.0)
+CALLS: Final = Pool("call", threads=64, waiting=256, wait_s=0.1)
+# Calls that found no thread in time are answered without waiting for anybody: decisions from what
+# this process last knew, outcomes with 503.
+LATE: Final = Pool("late", threads=8, waiting=256, wait_s=1.0)
 # Everything polls the status: it must not wait behind pages either.
 STATUS_PATHS: Final = frozenset({"/api/v1/status"})
 STATUS: Final = Pool("status", threads=8, waiting=64, wait_s=5.0)
@@ -107,11 +112,18 @@ class Handler(ASGIHandler):
                 response.close()  # here, because this thread's database connection goes with it
             return response
 
+        def in_time(request: ASGIRequest, began_s: float) -> HttpResponseBase:
+            with deadline.within(deadline.CALL_S, since=began_s):
+                return in_thread(request)
+
         async def hop(request: ASGIRequest) -> HttpResponseBase:
+            if request.path not in CALL_PATHS:
+                return await _in_pool(pool_of(request.path), in_thread, request)
+            began_s = time.monotonic()
             try:
-                return await pool_of(request.path).run(in_thread, request)
-            except Busy:
-                return _busy(request)
+                return await CALLS.run(in_time, request, began_s)
+            except Busy:  # its time is up: it is answered from memory
+                return await _in_pool(LATE, in_time, request, began_s - deadline.CALL_S)
 
         return hop
 
@@ -133,6 +145,15 @@ class Handler(ASGIHandler):
         except TimeoutError:
             pass
         await send({"type": "http.response.body", "body": b""})
+
+
+async def _in_pool(
+    pool: Pool, work: Callable[..., HttpResponseBase], request: ASGIRequest, *more: Any
+) -> HttpResponseBase:
+    try:
+        return await pool.run(work, request, *more)
+    except Busy:
+        return _busy(request)
 
 
 def pool_of(path: str) -> Pool:

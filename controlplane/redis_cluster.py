@@ -34,4 +34,5 @@ class ClusterConnectionFactory(ConnectionFactory):  # type: ignore[misc] # it ha
         """Return the options of the alias without those that only a single server's pool takes."""
         options = self.make_connection_params(url) | self.pool_cls_kwargs
         options |= self.redis_client_cls_kwargs
+        options["connection_pool_class"] = self.pool_cls
         return {name: options[name] for name in options if name not in ("url", "parser_class")}

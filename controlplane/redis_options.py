@@ -2,7 +2,8 @@
 
 Two aliases are used by their raw client: `breaker`, on every decision's path, gives up fast and
 never retries (the answer without Redis is the fallback's business); `stream` waits long, for the
-pump's blocking reads.
+pump's blocking reads. What bounds a whole answer, not only each read of it, is in
+`redis_connections`; who the master is, in `redis_sentinel`.
 """
 
 from dataclasses import dataclass
@@ -14,9 +15,9 @@ from redis.retry import Retry
 
 MODES: Final = ("single", "sentinel", "cluster")
 
-# A decision may take 300 ms in all, and an agent's patience is spent on waiting for nobody.
-BREAKER_TIMEOUT_S: Final = 0.15
-BREAKER_CONNECT_TIMEOUT_S: Final = 0.1
+# The longest wait for one read; for the whole answer it is `breaker.link.ANSWER_S`.
+BREAKER_TIMEOUT_S: Final = 0.2
+BREAKER_CONNECT_TIMEOUT_S: Final = 0.2
 
 # Longer than any blocking read, or redis-py cuts it off in the middle.
 STREAM_TIMEOUT_S: Final = 10.0
@@ -34,12 +35,13 @@ class RedisServers:
 
 def caches(servers: RedisServers) -> dict[str, dict[str, Any]]:
     """Return Django's CACHES; `default` is this process's own memory."""
-    breaker = _pool(BREAKER_TIMEOUT_S, BREAKER_CONNECT_TIMEOUT_S)
+    # Without a name, since SETNAME and SETINFO are three round trips before the first answer.
+    breaker = {**_pool(BREAKER_TIMEOUT_S, BREAKER_CONNECT_TIMEOUT_S), "driver_info": None}
     stream = _pool(STREAM_TIMEOUT_S, 1.0)
     return {
         "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
-        "breaker": _alias(servers, "breaker", breaker),
-        "stream": _alias(servers, "stream", stream),
+        "breaker": _alias(servers, "breaker", servers.url, breaker, is_bounded=True),
+        "stream": _alias(servers, "stream", _named(servers.url, "stt-stream"), stream),
     }
 
 
@@ -64,16 +66,21 @@ def _pool(timeout_s: float, connect_timeout_s: float) -> dict[str, Any]:
     }
 
 
-def _alias(servers: RedisServers, name: str, pool: dict[str, Any]) -> dict[str, Any]:
-    """Return one alias. django-redis shares pools by URL alone, so each URL carries its name."""
+def _alias(
+    servers: RedisServers, name: str, url: str, pool: dict[str, Any], *, is_bounded: bool = False
+) -> dict[str, Any]:
+    """Return one alias. django-redis shares pools by URL alone, so no two have the same."""
     options: dict[str, Any] = {
         "CONNECTION_POOL_KWARGS": pool,
         "SERIALIZER": "django_redis.serializers.json.JSONSerializer",
     }
+    if is_bounded:
+        options["CONNECTION_POOL_CLASS"] = "controlplane.redis_connections.BoundedPool"
     if servers.mode == "sentinel":
         options |= {
             "CLIENT_CLASS": "django_redis.client.SentinelClient",
-            "CONNECTION_FACTORY": "django_redis.pool.SentinelConnectionFactory",
+            "CONNECTION_FACTORY": "controlplane.redis_sentinel.MasterConnectionFactory",
+            "CONNECTION_POOL_CLASS": "controlplane.redis_connections.BoundedSentinelPool",
             "SENTINELS": list(servers.sentinels),
             "SENTINEL_KWARGS": _sentinel_kwargs(servers),
         }
@@ -82,7 +89,7 @@ def _alias(servers: RedisServers, name: str, pool: dict[str, Any]) -> dict[str, 
     return {
         "BACKEND": "django_redis.cache.RedisCache",
         "KEY_PREFIX": f"stt-{name}",
-        "LOCATION": _named(servers.url, f"stt-{name}"),
+        "LOCATION": url,
         "OPTIONS": options,
     }
 

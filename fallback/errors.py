@@ -59,11 +59,15 @@ class NoUsableProvider(Conflict):
 
 
 class BreakerUnavailable(FallbackError):
-    """The shared state could not be reached in time. Decisions go on without it."""
+    """The shared state could not be reached in time. Decisions go on without it.
+
+    `may_be_done`: it did not answer, so what was asked for may have been done all the same.
+    """
 
     code = "breaker_unavailable"
     status = 503
 
-    def __init__(self, detail: str, retry_after_s: int = 1) -> None:
+    def __init__(self, detail: str, retry_after_s: int = 1, *, may_be_done: bool = False) -> None:
         super().__init__(detail)
         self.retry_after_s = retry_after_s
+        self.may_be_done = may_be_done

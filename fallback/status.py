@@ -225,7 +225,8 @@ class Board:
         }
 
     def _look(self, config: Catalog) -> bool:
-        """Read every kind in use, one call each; False at the first that does not answer."""
+        """Read every kind in use, one call each; False at the first that does not answer, and when
+        the server that does is not known to be the master."""
         kinds = sorted({kind for kind, _ in config.providers})
         try:
             for kind in kinds:
@@ -240,7 +241,7 @@ class Board:
             log.info("status from the last known state", error=str(error))
             metrics.degraded("status")
             return False
-        return True
+        return breaker.is_sure()
 
     def _measure_lag(self, kinds: Iterable[Kind]) -> None:
         """Ask how far the pumps are behind, once Redis has just answered: this may wait long."""

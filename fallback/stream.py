@@ -401,6 +401,6 @@ def _call(kind: Kind, command: Callable[[Any, str], Any]) -> Any:
     except ResponseError as error:
         if "NOGROUP" in str(error) or "no such key" in str(error).lower():
             raise _NoSuchThing(str(error)) from error
-        raise BreakerUnavailable(f"Redis refused: {error}") from error
+        raise breaker.refused(error) from error
     except (RedisError, RedisClusterException, OSError) as error:
         raise BreakerUnavailable(f"Redis cannot be reached: {error}") from error

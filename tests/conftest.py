@@ -11,13 +11,17 @@ from django.conf import settings
 from django.core.cache import cache
 
 from controlplane.embedded_redis import EmbeddedRedis
-from fallback import catalog, health, keys, metrics, standin, status
+from fallback import catalog, deadline, health, keys, metrics, standin, status
 from fallback.api import throttling
+from fallback.breaker import link, watch
 from fallback.past import recorder
 from fallback.services import configuration, unknown
 from fallback.stats import tally
 
 THREADS_END_S = 2.0
+
+# A busy test machine stalls longer than a decision may wait; tests of slowness start processes.
+link.ANSWER_S, deadline.CALL_S, watch.SURE_S = 2.0, 4.0, 5.0
 
 
 @pytest.fixture(scope="session")

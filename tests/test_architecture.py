@@ -23,7 +23,8 @@ stream fitness
 flushing spells
 breaker models
 machine decision messages
-metrics times pacing texts
+aside
+metrics times pacing deadline texts
 domain errors
 """.strip().splitlines()
 

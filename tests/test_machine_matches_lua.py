@@ -221,6 +221,12 @@ class Equivalence(RuleBasedStateMachine):
     def order(self, name: str, action: str, state: State, for_ms: int) -> None:
         self.twins.order(Order(action, name, "ana", "because", state, for_ms))
 
+    @precondition(lambda self: self.leases)
+    @rule(data=st.data())
+    def release_what_nobody_heard(self, data: st.DataObject) -> None:
+        _, _, token = data.draw(st.sampled_from(self.leases[-4:]))
+        self.twins.release(token, PROVIDERS)
+
     @rule()
     def snapshot(self) -> None:
         self.twins.snapshot(PROVIDERS)

@@ -81,7 +81,7 @@ def test_the_pumps_client_waits_longer_than_the_decisions(on_cluster):
         for alias in ("breaker", "stream")
     ]
 
-    assert [wait["socket_timeout"] for wait in waits] == [0.15, 10.0]
+    assert [wait["socket_timeout"] for wait in waits] == [0.2, 10.0]
 
 
 @pytest.mark.parametrize("kind", Kind)

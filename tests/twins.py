@@ -29,8 +29,8 @@ class VirtualBreakers(Breakers):
 
     now_ms = START_MS
 
-    def _arguments(self, keys: list[str], arguments: list[str]) -> list[Any]:
-        return [*super()._arguments(keys, arguments), str(self.now_ms)]
+    def _arguments(self, keys: list[str], arguments: list[str], request: str = "") -> list[Any]:
+        return [*super()._arguments(keys, arguments, request), str(self.now_ms)]
 
 
 class Twins:
@@ -91,6 +91,10 @@ class Twins:
     def snapshot(self, names: Sequence[str]) -> Snapshot:
         expected = self.machine.snapshot(names, **self.step())
         return self.same(expected, self.breakers.snapshot(KIND, names))
+
+    def release(self, lease: str, names: Sequence[str]) -> bool:
+        expected = self.machine.release(lease, names, **self.step())
+        return self.same(expected, self.breakers.release(KIND, lease, names))
 
     def same(self, expected: Any, found: Any) -> Any:
         """Compare one answer, then everything that is stored."""

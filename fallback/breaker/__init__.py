@@ -13,7 +13,7 @@ import functools
 import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Final, TypeVar, cast
 
 import redis
 from django.conf import settings
@@ -21,8 +21,12 @@ from django_redis import get_redis_connection
 from redis.cluster import RedisCluster
 from redis.exceptions import NoScriptError, ResponseError
 
-from fallback.breaker import scripts, wire
+from fallback import deadline
+from fallback.aside import Aside
+from fallback.breaker import link, master, scripts, wire
 from fallback.breaker.link import Link
+from fallback.breaker.orphans import Orphan, Orphans
+from fallback.breaker.watch import Trust, Watch
 from fallback.domain import (
     LIMITS,
     Asked,
@@ -40,6 +44,11 @@ from fallback.domain import (
 )
 from fallback.errors import BreakerUnavailable
 
+T = TypeVar("T")
+
+# A Cluster's client waits and tries again by itself while slots move, so it is asked from here.
+ASIDE: Final = Aside("redis", threads=64, at_most_s=1.0)
+
 
 class Breakers:
     """All breakers of one namespace. Opens no connection before the first call."""
@@ -53,10 +62,32 @@ class Breakers:
         new_request: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:
         self._connect = connect or (lambda: get_redis_connection("breaker"))
+        # The other pool to the same servers: it has to leave a master that was replaced, too.
+        self._beside: Callable[[], list[redis.Redis]] = (
+            list if connect else lambda: [get_redis_connection("stream")]
+        )
         self._namespace = namespace
         self._scripts = scripts.build(clock)
         self._new_request = new_request
-        self.link = Link(forget=self._forget_connections)
+        self._orphans = Orphans(self._release)
+        self.watch = Trust() if connect else self._new_watch()
+        self.link = Link(forget=self._forget_connections, watch=self.watch)
+
+    def _new_watch(self) -> Watch:
+        def confirm() -> None:
+            with deadline.within(link.ANSWER_S):
+                master.confirm(self._client)
+
+        return Watch(lambda: master.named(self._client), confirm, self._orphans.release)
+
+    def is_sure(self) -> bool:
+        """Whether the server that answers was lately confirmed to be the master; waits for the look
+        under way when it was not."""
+        return self.watch.is_sure()
+
+    def refused(self, refusal: Exception) -> BreakerUnavailable:
+        """Return what a refusal of Redis means to whoever asked; see `Link.refused`."""
+        return self.link.refused(refusal)
 
     @functools.cached_property
     def _client(self) -> redis.Redis:
@@ -69,8 +100,22 @@ class Breakers:
 
     def decide(self, kind: Kind, asked: Asked) -> Walk:
         """Walk a chain for one call, and lease a probe where one is due."""
-        keys = self._keys(kind, f"call:{asked.call_id}")
-        return wire.walk_from(asked, self._run("decide", keys, wire.ask_arguments(asked)))
+        keys, request = self._keys(kind, f"call:{asked.call_id}"), self._new_request()
+        try:
+            reply = self._run("decide", keys, wire.ask_arguments(asked), request=request)
+        except BreakerUnavailable as error:
+            if error.may_be_done:
+                names = tuple(name for name, _ in asked.steps)
+                self._orphans.add(Orphan(kind, request, names))
+            raise
+        return wire.walk_from(asked, reply)
+
+    def release(self, kind: Kind, lease: str, providers: Sequence[str]) -> bool:
+        """Take back a lease that was never given to anybody; False if there is none."""
+        return self._run("release", self._keys(kind), [lease, *providers])[0] == "released"
+
+    def _release(self, orphan: Orphan) -> None:
+        self.release(orphan.kind, orphan.lease, orphan.providers)
 
     def record(
         self, kind: Kind, reports: Sequence[tuple[Outcome, Sequence[str]]]
@@ -174,7 +219,7 @@ class Breakers:
         """Forget these names: the configuration holds them now."""
         fields = [f"{one.what}:{one.name}" for one in names]
         if fields:
-            self.link.ask(lambda: self._client.hdel(self.key(kind, "unknown"), *fields))
+            self._ask(lambda client: client.hdel(self.key(kind, "unknown"), *fields))
 
     def recall(self, kind: Kind, call_id: str) -> dict[str, Any] | None:
         """Return what is remembered of a call ("touched_ms", "provider", "entries" oldest first);
@@ -193,13 +238,27 @@ class Breakers:
     def _fields(self, kind: Kind, name: str) -> dict[str, str]:
         """Return the fields of a hash; none where there is no such key."""
         key = self.key(kind, name)
-        fields = cast(dict[bytes, bytes], self.link.ask(lambda: self._client.hgetall(key)))
+        fields = cast(dict[bytes, bytes], self._ask(lambda client: client.hgetall(key)))
         return {_text(field): _text(value) for field, value in fields.items()}
 
     def _forget_connections(self) -> None:
         """Have the next call look up the master anew; a Cluster's client does that by itself."""
-        if pool := getattr(self._client, "connection_pool", None):
-            pool.disconnect()
+        if isinstance(self._client, RedisCluster):
+            return
+        for client in (self._client, *self._beside()):
+            if pool := getattr(client, "connection_pool", None):
+                pool.disconnect(inuse_connections=False)
+
+    def _ask(self, call: Callable[[redis.Redis], T]) -> T:
+        def aside() -> T:
+            return ASIDE.ask(lambda: call(self._client))
+
+        client = self.__dict__.get("_client")
+        if client is None:  # a Cluster's is made by reading its slots
+            return self.link.ask(aside, within_s=ASIDE.at_most_s)
+        if isinstance(client, RedisCluster):
+            return self.link.ask(aside)
+        return self.link.ask(lambda: call(client))
 
     def _keys(self, kind: str, *names: str) -> list[str]:
         return [self.key(kind, name) for name in ("breakers", "policies", "events", *names)]
@@ -208,37 +267,48 @@ class Breakers:
         name = outcome.provider
         return self._keys(kind, f"call:{outcome.call_id}", f"failures:{name}", f"samples:{name}")
 
-    def _arguments(self, keys: list[str], arguments: list[str]) -> list[Any]:
+    def _arguments(self, keys: list[str], arguments: list[str], request: str = "") -> list[Any]:
         """Return what follows the script: the number of keys, the keys, the request, the rest."""
-        return [len(keys), *keys, self._new_request(), *arguments]
+        return [len(keys), *keys, request or self._new_request(), *arguments]
 
-    def _run(self, verb: str, keys: list[str], arguments: list[str]) -> list[str]:
+    def _run(
+        self, verb: str, keys: list[str], arguments: list[str], *, request: str = ""
+    ) -> list[str]:
         script = self._scripts[verb]
-        full = self._arguments(keys, arguments)
+        full = self._arguments(keys, arguments, request)
         try:
-            reply = self.link.ask(lambda: self._client.evalsha(script.sha, *full))
+            reply = self._ask(lambda client: client.evalsha(script.sha, *full))
         except NoScriptError:  # a restart, a failover, SCRIPT FLUSH: the same text, once
-            reply = self.link.ask(lambda: self._client.eval(script.text, *full))
+            reply = self._ask(lambda client: client.eval(script.text, *full))
         return _texts(cast(list[bytes], reply))
 
     def _run_all(self, verb: str, calls: list[tuple[list[str], list[str]]]) -> list[list[str]]:
         # redis-py refuses scripts in a Cluster's pipeline; there each is a round trip of its own.
-        if len(calls) == 1 or isinstance(self._client, RedisCluster):
+        if len(calls) == 1 or isinstance(self.__dict__.get("_client"), RedisCluster):
             return [self._run(verb, *call) for call in calls]
         script = self._scripts[verb]
-        pipeline = self._client.pipeline(transaction=False)
-        for keys, arguments in calls:
-            pipeline.evalsha(script.sha, *self._arguments(keys, arguments))
-        replies = self.link.ask(lambda: pipeline.execute(raise_on_error=False))
+        full = [self._arguments(*call) for call in calls]
+
+        def ask_all(client: redis.Redis) -> Any:
+            if isinstance(client, RedisCluster):
+                return None
+            pipeline = client.pipeline(transaction=False)
+            for arguments in full:
+                pipeline.evalsha(script.sha, *arguments)
+            return pipeline.execute(raise_on_error=False)
+
+        replies = self._ask(ask_all)
+        if replies is None:
+            return self._run_all(verb, calls)
         return [self._whole(verb, reply, call) for reply, call in zip(replies, calls, strict=True)]
 
     def _whole(self, verb: str, reply: Any, call: tuple[list[str], list[str]]) -> list[str]:
         if isinstance(reply, NoScriptError):
             return self._run(verb, *call)
         if isinstance(reply, ResponseError):
-            raise BreakerUnavailable(f"Redis refused: {str(reply)[:200]}") from reply
+            raise self.refused(reply) from reply
         if isinstance(reply, Exception):
-            raise BreakerUnavailable("Redis did not answer in time") from reply
+            raise BreakerUnavailable("Redis did not answer in time.") from reply
         return _texts(reply)
 
 
@@ -256,3 +326,4 @@ configure, snapshot, announce = shared.configure, shared.snapshot, shared.announ
 recall, look = shared.recall, shared.look
 note_unknown, unknown_names = shared.note_unknown, shared.unknown_names
 forget_unknown = shared.forget_unknown
+is_sure, refused = shared.is_sure, shared.refused

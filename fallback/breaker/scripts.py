@@ -21,6 +21,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "announce": ("state", "announce"),
     "unknown": ("state", "unknown"),
     "look": ("look",),
+    "release": ("state", "release"),
 }
 
 

@@ -9,14 +9,14 @@ evidence.py  lua/evidence.lua  what failures and samples prove
 calls.py     lua/call.lua      what is remembered of one call
 decide.py    lua/decide.lua    who takes a call
 record.py    lua/record.lua    what an outcome means
-orders.py    lua/order.lua, lua/configure.lua, lua/snapshot.lua
+orders.py    lua/order.lua, lua/configure.lua, lua/snapshot.lua, lua/release.lua
 """
 
 from collections.abc import Sequence
 
 from fallback.domain import Asked, Order, Outcome, Override, Policy, Recorded, Snapshot, Walk
 from fallback.machine.decide import decide as decide_call
-from fallback.machine.orders import carry_out, configure, read
+from fallback.machine.orders import carry_out, configure, read, release
 from fallback.machine.record import record as record_outcome
 from fallback.machine.state import Fleet, Turn
 
@@ -60,3 +60,7 @@ class Machine:
     def snapshot(self, names: Sequence[str], *, now_ms: int, request: str) -> Snapshot:
         """Bring every breaker up to now and read it."""
         return read(Turn(self.fleet, now_ms, request), names)
+
+    def release(self, lease: str, names: Sequence[str], *, now_ms: int, request: str) -> bool:
+        """Take back a lease that was never given to anybody; False if there is none."""
+        return release(Turn(self.fleet, now_ms, request), lease, names)

@@ -1,6 +1,6 @@
 """Orders and configuration: what people tell the breakers, and how they are read.
 
-The twin of lua/order.lua, lua/configure.lua and lua/snapshot.lua.
+The twin of lua/order.lua, lua/configure.lua, lua/snapshot.lua and lua/release.lua.
 """
 
 import copy
@@ -100,6 +100,18 @@ def _reset(turn: Turn, order: Order, breaker: Breaker) -> None:
     breaker.evidence_since_ms = turn.now_ms
     settle(turn, name, breaker)
     _forget_evidence(turn, name)
+
+
+def release(turn: Turn, lease: str, names: Sequence[str]) -> bool:
+    """Take back a lease that was never given to anybody; False if there is none."""
+    is_found = False
+    for name in names:
+        breaker = load(turn, name)
+        if breaker.leases.pop(lease, None):
+            turn.keep(name, breaker)
+            is_found = True
+    turn.finish()
+    return is_found
 
 
 def configure(

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 from django_redis import get_redis_connection
-from redis.exceptions import RedisClusterException, RedisError
+from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from fallback import breaker
 from fallback.domain import Kind
@@ -37,6 +37,8 @@ def write(parts: Mapping[str, tuple[Place, Slot]]) -> None:
             pipeline.hset(key, f"{name}:{place.provider}", pack(slot))
             pipeline.pexpire(key, KEPT_MS + SLOT_MS)
         pipeline.execute()
+    except ResponseError as refusal:
+        raise breaker.refused(refusal) from refusal
     except (RedisError, RedisClusterException, OSError) as error:
         raise BreakerUnavailable(f"Redis cannot be reached: {error}") from error
 
@@ -45,6 +47,8 @@ def read(kind: Kind, start_ms: int) -> dict[str, Slot]:
     """Return one slot of each provider that was seen in it, all processes together."""
     try:
         fields = get_redis_connection("stream").hgetall(_key(kind, start_ms))
+    except ResponseError as refusal:
+        raise breaker.refused(refusal) from refusal
     except (RedisError, RedisClusterException, OSError) as error:
         raise BreakerUnavailable(f"Redis cannot be reached: {error}") from error
     parts: dict[str, list[Slot]] = {}

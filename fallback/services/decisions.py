@@ -4,7 +4,7 @@ import time
 
 import structlog
 
-from fallback import breaker, catalog, decision, metrics, past, standin, stats, status
+from fallback import breaker, catalog, deadline, decision, metrics, past, standin, stats, status
 from fallback.catalog import Catalog
 from fallback.domain import (
     DIVERTING_VERDICTS,
@@ -37,10 +37,11 @@ def make_decision(
     if routes and question.route not in routes:
         raise NotYours(not_yours(question.route, routes))
     began = time.perf_counter()
-    config = chased(catalog.current(), lambda it: question.route in it.routes, "route")
-    named = (*(question.can_use or ()), *question.failed)
-    unknown.note(config, route=question.route, providers=named, host=question.host, by=by)
-    made = _decide(question, config)
+    with deadline.within(deadline.CALL_S):
+        config = chased(catalog.current(), lambda it: question.route in it.routes, "route")
+        named = (*(question.can_use or ()), *question.failed)
+        unknown.note(config, route=question.route, providers=named, host=question.host, by=by)
+        made = _decide(question, config)
     metrics.decided(made.route.slug, made.provider, made.mode, time.perf_counter() - began)
     stats.decided(made.route.kind, made.provider)
     _count_diverted(made)
@@ -61,12 +62,15 @@ def _decide(question: Question, config: Catalog) -> Decision:
     except NoUsableProvider as error:
         tell_misconfigured(route.kind, f"route {route.slug}", str(error))
         raise
-    walk = _walk(route.kind, asked, config)
+    walk, is_sure = _walk(route.kind, asked, config)
     if walk is None:
         metrics.degraded("decision")
         policies = policies_of(route.kind, config)
         local = standin.shared.decide(route.kind, asked, policies)
         return decision.conclude(question, route, local, degraded=True)
+    if not is_sure:
+        metrics.degraded("decision_unconfirmed")
+        return decision.conclude(question, route, walk, degraded=True)
     revision = walk.revision or 0
     newer = chased(config, lambda it: it.revision >= revision, f"revision {revision}")
     if newer.routes.get(question.route, route) != route:
@@ -74,23 +78,26 @@ def _decide(question: Question, config: Catalog) -> Decision:
     return decision.conclude(question, route, walk)
 
 
-def _walk(kind: Kind, asked: Asked, config: Catalog) -> Walk | None:
-    """Ask the shared breakers; None when they cannot be reached, or make no sense."""
+def _walk(kind: Kind, asked: Asked, config: Catalog) -> tuple[Walk | None, bool]:
+    """Ask the shared breakers, and whether their server is the master; None when they cannot be
+    reached, or make no sense. What is not the master's is told to nobody else."""
     try:
         walk = breaker.decide(kind, asked)
     except BreakerUnavailable:
-        return None
+        return None, False
     except Exception:  # no fault of ours may refuse a call: it is logged, counted, and got round
         log.exception("decision_failed", route=asked.route)
         metrics.degraded("decision_failed")
-        return None
+        return None, False
+    if not breaker.is_sure():
+        return walk, False
     past.decided(kind, asked, walk)
     found = ((finding.provider, finding.breaker) for finding in walk.findings)
     standin.shared.remember(kind, found, now_ms=walk.now_ms, version=walk.version)
     status.told(kind, walk.version)
     if walk.revision is None or walk.revision < config.revision:
         publish_soon()
-    return walk
+    return walk, True
 
 
 def _route(slug: str, config: Catalog) -> Route:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import structlog
 
-from fallback import breaker, catalog, decision, metrics, past, standin, stats, status
+from fallback import breaker, catalog, deadline, decision, metrics, past, standin, stats, status
 from fallback.catalog import Catalog
 from fallback.domain import (
     FAILURE_KINDS,
@@ -44,6 +44,13 @@ def report_outcomes(
     safe. `by`: whose key reports, as `api:<its name>`; `routes`: those it is bound to, none: all.
     What names another route or its providers is invalid; raises NotYours where all of it does.
     """
+    with deadline.within(deadline.CALL_S):
+        return _report(outcomes, by, routes)
+
+
+def _report(
+    outcomes: Sequence[Outcome], by: str, routes: frozenset[str]
+) -> tuple[list[Result], int]:
     key = clean(by.removeprefix(API), KEY_MAX)
     outcomes = [replace(outcome, key=key) for outcome in outcomes]
     config = chased(
@@ -129,7 +136,7 @@ def _record(kind: Kind, reports: list[tuple[Outcome, tuple[str, ...]]]) -> list[
     again = breaker.record(kind, [reports[index] for index in unknown])
     for index, recorded in zip(unknown, again, strict=True):
         if recorded.status == NO_POLICY:
-            raise BreakerUnavailable("the breakers have not been configured yet")
+            raise BreakerUnavailable("The breakers have not been configured yet.")
         taken[index] = recorded
     return taken
 

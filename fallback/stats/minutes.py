@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from django_redis import get_redis_connection
-from redis.exceptions import RedisClusterException, RedisError
+from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from fallback import breaker
 from fallback.domain import Kind
@@ -41,6 +41,8 @@ def write(process: str, rows: Mapping[Place, Sequence[int]]) -> None:
             pipeline.hset(key, mapping=fields)
             pipeline.expire(key, KEPT_MINUTES * 60)
         pipeline.execute()
+    except ResponseError as refusal:
+        raise breaker.refused(refusal) from refusal
     except (RedisError, RedisClusterException, OSError) as error:
         raise BreakerUnavailable(f"Redis cannot be reached: {error}") from error
 
@@ -52,6 +54,8 @@ def read(kind: Kind, minutes: Sequence[int]) -> dict[Place, Counts]:
         for minute in minutes:
             pipeline.hgetall(_key(kind, minute))
         replies = pipeline.execute()
+    except ResponseError as refusal:
+        raise breaker.refused(refusal) from refusal
     except (RedisError, RedisClusterException, OSError) as error:
         raise BreakerUnavailable(f"Redis cannot be reached: {error}") from error
     found: dict[Place, Counts] = {}
