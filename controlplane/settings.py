@@ -258,6 +258,19 @@ SPECTACULAR_SETTINGS = {
         " saw of them. Every error is a problem document (RFC 9457)."
     ),
     "VERSION": "1",
+    "CONTACT": {"name": "Whoever runs this server"},
+    "LICENSE": {"name": "MIT", "identifier": "MIT"},
+    "SERVERS": [{"url": "/", "description": "The server that this was read from."}],
+    "TAGS": [
+        {"name": "decisions", "description": "Which provider a call should use."},
+        {"name": "outcomes", "description": "What agents saw of providers."},
+        {"name": "status", "description": "Everything as it is now."},
+        {"name": "providers", "description": "One breaker, and operators' orders to it."},
+        {"name": "calls", "description": "Why a call got what it got."},
+        {"name": "incidents", "description": "Outages."},
+        {"name": "transitions", "description": "Changes of state."},
+        {"name": "stats", "description": "Calls, failures and latencies over time."},
+    ],
     "OAS_VERSION": "3.1.0",
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "SERVE_INCLUDE_SCHEMA": False,
@@ -265,7 +278,7 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "ENFORCE_NON_BLANK_FIELDS": True,
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
-    "POSTPROCESSING_HOOKS": ["fallback.api.schema.document_problems"],
+    "POSTPROCESSING_HOOKS": ["fallback.api.schema.complete"],
 }
 
 # --- logs

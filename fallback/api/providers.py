@@ -95,7 +95,7 @@ class OverrideView(OrderView):
         operation_id="clear_override",
         parameters=[KIND, KEY, OpenApiParameter("reason", str, description="Why.")],
         request=None,
-        responses=BreakerAnswer,
+        responses={200: BreakerAnswer},
     )
     def delete(self, request: Request, slug: str) -> Response:
         """Give the breaker back to itself; nothing happens if there is no override."""

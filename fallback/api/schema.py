@@ -1,5 +1,6 @@
 """What OpenAPI cannot see by itself: the problems that each operation may answer, and its pages."""
 
+from http import HTTPStatus
 from typing import Any, Final
 
 from django.http import HttpResponse
@@ -47,13 +48,17 @@ PHRASES: Final = {
     "403": "The key's role may not do this.",
     "404": "There is no such route, provider or call.",
     "405": "There is no such method here.",
+    "408": "The body did not come in time.",
     "409": "The state of things is against it.",
     "413": "The body is larger than 256 kB.",
     "415": "The body is not JSON.",
     "422": "This Idempotency-Key came with another order before.",
     "429": "Too fast: wait as long as `Retry-After` says.",
     "500": "A bug of ours.",
-    "503": "Redis or the database is away: nothing was taken; ask again after `Retry-After`.",
+    "503": (
+        "Redis or the database is away, or too much is asked at once: nothing was taken; ask again"
+        " after `Retry-After`."
+    ),
 }
 HEADERS: Final = {
     "401": {"WWW-Authenticate": {"schema": _TEXT}},
@@ -61,23 +66,54 @@ HEADERS: Final = {
     "429": {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}},
     "503": {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}},
 }
-ALWAYS: Final = frozenset({"400", "401", "403", "405", "429", "500"})
-BODY: Final = frozenset({"413", "415"})
-ORDER: Final = frozenset({"404", "409", "422", "503"})
+ALWAYS: Final = frozenset({"400", "401", "403", "405", "429", "500", "503"})
+NEVER: Final = {"decide": frozenset({"503"})}
+BODY: Final = frozenset({"408", "413", "415"})
+ORDER: Final = frozenset({"404", "409", "422"})
 ALSO: Final = {
     "decide": BODY | {"404", "409"},
-    "report": BODY | {"503"},
-    "provider": {"404", "503"},
-    "call": {"404", "503"},
+    "report": BODY,
+    "provider": {"404"},
+    "call": {"404"},
     "set_override": BODY | ORDER,
     "clear_override": ORDER,
     "reset": BODY | ORDER,
-    "transitions": {"503"},
-    "incidents": {"503"},
 }
 
 
 STRICT: Final = ("DecisionRequest", "Outcome", "OutcomesRequest", "OverrideRequest", "ResetRequest")
+
+
+REQUEST_ID: Final = "X-Request-Id"
+_ID: Final = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$"}
+COMPONENTS: Final[dict[str, Any]] = {
+    "parameters": {
+        "RequestId": {
+            "in": "header",
+            "name": REQUEST_ID,
+            "schema": _TEXT,  # one that is of no use is replaced, not refused
+            "description": (
+                "Yours for this request: 1 to 64 letters, digits, `.`, `_`, `:` or `-`; left out,"
+                " or of another form: one is made."
+            ),
+        }
+    },
+    "headers": {
+        "RequestId": {"schema": _ID, "description": "Of this request, as in the server's log."}
+    },
+}
+EXTRA: Final[dict[str, dict[str, Any]]] = {
+    "status": {"ETag": {"schema": _TEXT, "description": "For `If-None-Match`."}},
+    **{
+        order: {
+            "Idempotent-Replayed": {
+                "schema": {"type": "string", "enum": ["true"]},
+                "description": "An answer that was given before is repeated.",
+            }
+        }
+        for order in ("set_override", "clear_override", "reset")
+    },
+}
 
 
 def _response(status: str) -> dict[str, Any]:
@@ -88,19 +124,36 @@ def _response(status: str) -> dict[str, Any]:
     return {**response, "headers": HEADERS[status]} if status in HEADERS else response
 
 
-def document_problems(result: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """Add to each operation the problems that it may answer, and the one shape they have."""
-    schemas = result["components"]["schemas"]
-    schemas["Problem"] = PROBLEM
+def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """Add to each operation what the generator does not see: its summary, who may call it, the
+    problems it may answer in their one shape, and the id of a request."""
+    components = result["components"]
+    components["schemas"]["Problem"] = PROBLEM
+    components.update(COMPONENTS)
     for name in STRICT:
-        schemas[name]["additionalProperties"] = False
+        components["schemas"][name]["additionalProperties"] = False
     for path in result["paths"].values():
-        for operation in path.values():
-            if isinstance(operation, dict) and "responses" in operation:
-                for status in sorted(ALWAYS | ALSO.get(operation["operationId"], set())):
-                    operation["responses"][status] = _response(status)
+        for method, operation in path.items():
+            _complete(method, operation)
     _drop_marks(result)
     return result
+
+
+def _complete(method: str, operation: dict[str, Any]) -> None:
+    name, responses = operation["operationId"], operation["responses"]
+    operation["summary"] = operation["description"].split("\n")[0].rstrip(".")
+    # A session reads; nothing is asked for without either.
+    operation["security"] = [{"key": []}, *([{"session": []}] if method == "get" else [])]
+    operation.setdefault("parameters", []).append({"$ref": "#/components/parameters/RequestId"})
+    for status, response in responses.items():
+        response["description"] = response.get("description") or HTTPStatus(int(status)).phrase
+        if status == "200" and name in EXTRA:
+            response["headers"] = EXTRA[name]
+    problems = (ALWAYS | ALSO.get(name, set())) - NEVER.get(name, set())
+    responses.update({status: _response(status) for status in sorted(problems)})
+    for status, response in responses.items():
+        known = {REQUEST_ID: {"$ref": "#/components/headers/RequestId"}}
+        responses[status] = {**response, "headers": {**response.get("headers", {}), **known}}
 
 
 def _drop_marks(value: Any) -> None:
