@@ -53,13 +53,15 @@ class Buckets:
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
         self._lock = threading.Lock()
 
-    def take(self, caller: str, now_s: float) -> float:
-        """Take one token and return 0, or return how many seconds there is none."""
+    def take(self, caller: str, now_s: float, tokens: float = 1) -> float:
+        """Take tokens and return 0, or return how many seconds there are too few. What is worth
+        more than a whole bucket takes a full one."""
         with self._lock:
+            tokens = min(tokens, self.burst)
             bucket = self._refilled(caller, now_s)
-            if bucket.tokens < 1:
-                return (1 - bucket.tokens) / self.rate_per_s
-            bucket.tokens -= 1
+            if bucket.tokens < tokens:
+                return (tokens - bucket.tokens) / self.rate_per_s
+            bucket.tokens -= tokens
             return 0.0
 
     def _refilled(self, caller: str, now_s: float) -> _Bucket:

@@ -12,6 +12,7 @@ from fallback.domain import (
     Asked,
     Kind,
     LastResort,
+    Memory,
     Order,
     Outcome,
     OutcomeKind,
@@ -70,6 +71,7 @@ class Equivalence(RuleBasedStateMachine):
 
     @initialize(first=st.dictionaries(st.sampled_from(PROVIDERS), policies))
     def begin(self, first: dict[str, Policy]) -> None:
+        self.client.config_set("maxmemory", "0")
         self.client.flushdb()
         self.twins = Twins(self.client)
         self.revision = 1
@@ -131,6 +133,7 @@ class Equivalence(RuleBasedStateMachine):
         last_resort=st.sampled_from(LastResort),
         bypass=st.sampled_from((False, False, False, True)),
         keep=st.booleans(),
+        memory=st.sampled_from((*Memory, Memory.FULL, Memory.FULL)),
     )
     def decide(
         self,
@@ -141,12 +144,13 @@ class Equivalence(RuleBasedStateMachine):
         last_resort: LastResort,
         bypass: bool,
         keep: bool,
+        memory: Memory,
     ) -> None:
         excluded = (("google", Verdict.DISABLED),) if keep else ()
         steps = tuple((name, name in failed) for name in chain)
         asked = Asked(
             call_id=call, route="main", steps=steps, excluded=excluded, may_probe=may_probe,
-            last_resort=last_resort, bypass=bypass, keep=keep, host="pod-1",
+            last_resort=last_resort, bypass=bypass, keep=keep, host="pod-1", memory=memory,
         )  # fmt: skip
         walk = self.twins.decide(asked)
         if walk.lease:
@@ -165,6 +169,7 @@ class Equivalence(RuleBasedStateMachine):
         chain=chains,
         is_resent=st.booleans(),
         mode=st.sampled_from(("", "primary", "fallback")),
+        memory=st.sampled_from((*Memory, Memory.FULL, Memory.FULL)),
     )
     def record(
         self,
@@ -180,13 +185,14 @@ class Equivalence(RuleBasedStateMachine):
         chain: list[str],
         is_resent: bool,
         mode: str,
+        memory: Memory,
     ) -> None:
         self.ids += 1
         outcome = Outcome(
             id=f"{call}:{provider}:{kind}" if is_resent else f"id-{self.ids}", call_id=call,
             provider=provider, kind=kind, reason=reason, host=host, key=key, age_ms=age_ms,
             latency_ms=latency_ms, retry_after_s=retry_after_s, message="{oops} <!channel>",
-            mode=mode, route="main",
+            mode=mode, route="main", memory=memory,
         )  # fmt: skip
         self.twins.record(outcome, chain if kind in FAILURES else ())
 
@@ -231,6 +237,12 @@ class Equivalence(RuleBasedStateMachine):
     def snapshot(self) -> None:
         self.twins.snapshot(PROVIDERS)
 
+    @rule(is_full=st.booleans())
+    def fill_redis(self, is_full: bool) -> None:
+        """Full: not a byte more, for those who ask."""
+        self.client.config_set("maxmemory", "1" if is_full else "0")
+        self.twins.machine.fleet.has_room = not is_full
+
     @rule()
     def lose_all_data(self) -> None:
         fleet = self.twins.machine.fleet
@@ -240,7 +252,7 @@ class Equivalence(RuleBasedStateMachine):
         }
         held = fleet.policies
         self.client.flushdb()
-        self.twins.machine.fleet = type(fleet)(kind=Kind.STT)
+        self.twins.machine.fleet = type(fleet)(kind=Kind.STT, has_room=fleet.has_room)
         self.revision += 1
         self.leases.clear()
         self.twins.configure(self.revision, held, standing, is_known=True)
@@ -271,4 +283,7 @@ def test_the_script_and_the_machine_agree_after_every_step(redis_client: redis.R
         report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
     )
-    WithRedis.TestCase("runTest").runTest()
+    try:
+        WithRedis.TestCase("runTest").runTest()
+    finally:
+        redis_client.config_set("maxmemory", "0")

@@ -170,6 +170,7 @@ class Twins:
                     saved=sets["saved"],
                     ids=sets["id"],
                     entries=[_entry(entry) for entry in entries],
+                    bytes=int(fields.get("bytes", 0)),
                 )
             )
         )

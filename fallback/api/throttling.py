@@ -22,6 +22,7 @@ def buckets(who: str) -> Buckets:
     return Buckets(rate_per_s, burst)
 
 
-def wait_s(who: str, name: str) -> float:
-    """Charge `name` for one request; return the seconds to wait before the next, 0 for none."""
-    return buckets(who).take(name, time.monotonic())
+def wait_s(who: str, name: str, requests: float = 1) -> float:
+    """Charge `name` for one request, or for what is worth several; return the seconds to wait
+    before the next, 0 for none."""
+    return buckets(who).take(name, time.monotonic(), requests)

@@ -84,7 +84,7 @@ def ask_arguments(asked: Asked) -> list[str]:
     }
     excluded = json.dumps(asked.excluded) if asked.excluded else ""
     words = " ".join(word for word, is_on in options.items() if is_on)
-    arguments = [asked.call_id, asked.route, words, excluded, asked.host]
+    arguments = [asked.call_id, asked.route, words, excluded, asked.host, asked.memory]
     for slug, has_failed in asked.steps:
         arguments += [slug, "failed" if has_failed else "ask"]
     return arguments
@@ -97,7 +97,7 @@ def outcome_json(outcome: Outcome) -> str:
         "kind": outcome.kind, "reason": outcome.reason, "code": outcome.code,
         "message": outcome.message, "host": outcome.host, "route": outcome.route,
         "lease": outcome.lease, "mode": outcome.mode, "source": outcome.source,
-        "key": outcome.key, "age_ms": outcome.age_ms,
+        "key": outcome.key, "memory": outcome.memory, "age_ms": outcome.age_ms,
         "retry_after_ms": round((outcome.retry_after_s or 0) * 1000),
     }  # fmt: skip
     if outcome.latency_ms is not None:

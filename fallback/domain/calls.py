@@ -9,6 +9,7 @@ from fallback.domain.words import (
     Effect,
     Given,
     LastResort,
+    Memory,
     Mode,
     Named,
     NextAction,
@@ -49,6 +50,7 @@ class Asked:
     bypass: bool = False
     keep: bool = False
     host: str = ""
+    memory: Memory = Memory.FULL
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,7 @@ class Outcome:
     mode: str = ""
     source: str = ""
     key: str = ""  # the name of the API key that sent it
+    memory: Memory = Memory.FULL
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,15 @@ LIMITS: Mapping[str, int] = {
     "evidence": 1_000,  # failures remembered for one provider
     "rate_slices": 30,  # slices of a rate window; a window is exact to one slice
     "call_entries": 100,  # decisions and outcomes remembered for one call
+    "call_bytes": 32_000,  # of the texts of those outcomes
     "announcements": 500,  # subjects of announcements remembered for "not again so soon"
     "unknown_names": 20,  # names remembered that agents use and the configuration does not hold
     "unknown_ms": 24 * 3_600_000,  # one that nobody used for this long is forgotten
     "unknown_again_ms": 30_000,  # when one was used last is written again after this
     "tolerance_ms": 2_000,  # how far in the future a stored time may lie before it is re-based
-    "quiet_call_ms": 15 * 60_000,  # an uneventful call: long enough to know a resent outcome
-    "call_ms": 24 * 3_600_000,  # a diverted, probed, bypassed or failed call
+    "quiet_call_ms": 15 * 60_000,  # an uneventful or bypassed call, or one over its key's budget:
+    # long enough to know a resent outcome
+    "call_ms": 24 * 3_600_000,  # a diverted, probed or failed call
     "evidence_ttl_ms": 3_600_000,  # garbage collection of evidence, on top of its window
     "notice_ms": 1_000,  # at most one failure notice per provider in this time past the threshold
     "retry_after_ms": 300_000,  # the longest that a provider's rate limit is taken at its word

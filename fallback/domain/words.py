@@ -35,6 +35,14 @@ class Recovery(StrEnum):
     TIMER = "timer"
 
 
+class Memory(StrEnum):
+    """How a call is remembered: as long as it matters, a quarter of an hour, or not at all."""
+
+    FULL = "full"
+    BRIEF = "brief"
+    NONE = "none"
+
+
 class Verdict(StrEnum):
     """What was found for one step of a chain."""
 

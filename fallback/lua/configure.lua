@@ -76,6 +76,7 @@ for name in pairs(old_policies) do
 end
 
 is_changed = true
+begin_writing()
 for i, name in ipairs(names) do
   redis.call("HSET", policies_key, name, policy_raws[name])
   policies[name] = policy_from(policy_raws[name])

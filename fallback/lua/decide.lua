@@ -8,21 +8,23 @@
                      the call even if nothing of note happens: its first step was not usable)
   ARGV[5]  excluded  json list of (provider, verdict), of the steps that were not asked, "" for none
   ARGV[6]  host
-  ARGV[7…] provider, "ask" | "failed"   the usable steps in chain order; failed: in this call
+  ARGV[7]  memory    "full" | "brief" | "none": how the call is remembered
+  ARGV[8…] provider, "ask" | "failed"   the usable steps in chain order; failed: in this call
 
   Reply    now, version, revision, index of the chosen step (from 1), how it was found, lease, its
            end; then for each step its verdict, its end, the stored breaker. All strings.
            A healthy decision writes nothing.
 ]]
 local call, route, options, excluded, host = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local how = ARGV[7]
 local names, failed = {}, {}
-for i = 7, #ARGV, 2 do
+for i = 8, #ARGV, 2 do
   table.insert(names, ARGV[i])
   failed[ARGV[i]] = ARGV[i + 1] == "failed"
 end
 
 local raws = read_breakers(names)
-local is_stale = recall()
+local is_stale = recall(how)
 local steps = {}
 for i, name in ipairs(names) do
   failed[name] = failed[name] or memory["failed:" .. name] ~= nil
@@ -164,7 +166,9 @@ if is_eventful then
     type = "decision", at_ms = now, route = route, provider = steps[chosen].name, given = given,
     index = chosen, verdicts = verdicts, excluded = excluded, host = host, lease = lease_token,
   })
-  write_call(is_stale, memory.quiet ~= nil and given == "first" and chosen == 1)
+  local is_plain = given == "bypass" or (given == "first" and chosen == 1)
+  local is_unheard_of = memory.quiet ~= nil or memory.touched_ms == nil
+  write_call(is_stale, is_plain and is_unheard_of, how)
 end
 
 local reply = {

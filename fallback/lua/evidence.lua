@@ -114,6 +114,7 @@ local function add_sample(key, policy, at_ms, calls, failures, slow)
   local width = slice_ms(policy)
   local field = digits(width) .. ":" .. digits(math.floor(at_ms / width))
   local a, b, c = string.match(redis.call("HGET", key, field) or "", "^(%d+) (%d+) (%d+)$")
+  begin_writing()
   redis.call("HSET", key, field, table.concat({
     digits((tonumber(a) or 0) + calls), digits((tonumber(b) or 0) + failures),
     digits((tonumber(c) or 0) + slow),

@@ -8,7 +8,7 @@
 local function healthy_reply()
   local options, names = ARGV[4], {}
   if string.find(options, "bypass", 1, true) or string.find(options, "keep", 1, true) then return nil end
-  for i = 7, #ARGV, 2 do
+  for i = 8, #ARGV, 2 do
     if ARGV[i + 1] == "failed" then return nil end
     names[#names + 1] = ARGV[i]
   end

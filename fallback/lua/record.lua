@@ -4,8 +4,8 @@
   KEYS[5]  failures  see evidence.lua
   KEYS[6]  samples   see evidence.lua
   ARGV[2]  outcome   json {id, call, provider, kind, reason, code, message, host, route, lease, mode,
-                     source, key, age_ms, latency_ms, retry_after_ms}: all texts, or numbers,
-                     but latency_ms which may be left out
+                     source, key, memory, age_ms, latency_ms, retry_after_ms}: all texts, or
+                     numbers, but latency_ms which may be left out; memory as in decide
   ARGV[3…] steps     the route's usable providers in chain order, for a failure that may be answered
                      with a swap
 
@@ -25,9 +25,9 @@ end
 local raws, raw_of = read_breakers(names), {}
 for i, name in ipairs(names) do raw_of[name] = raws[i] or nil end
 local has_policy = redis.call("HEXISTS", policies_key, provider) == 1
-local is_stale = recall()
 redis.call("ZCARD", failures_key) -- every key is read before the first write
 redis.call("HLEN", samples_key)
+local is_stale = recall(outcome.memory)
 
 local IS_FAILURE = { init_failure = true, mid_call_failure = true, stall = true }
 local is_failure = IS_FAILURE[kind] or false
@@ -69,8 +69,8 @@ if is_repeat then
 end
 if is_full() then
   write_changes()
-  return reply("invalid", "this call has reported " .. limits.call_entries .. " times: no more is taken",
-    false, "none")
+  return reply("invalid", "this call has reported " .. limits.call_entries .. " times or "
+    .. limits.call_bytes .. " bytes: no more is taken", false, "none")
 end
 
 local breaker = breaker_of(provider)
@@ -238,6 +238,7 @@ end
 local is_quiet = (memory.quiet ~= nil or memory.touched_ms == nil)
   and not is_failure and kind ~= "recovered" and (kind ~= "started" or outcome.mode == "primary")
 note("id:" .. outcome.id, "1")
+weigh(outcome)
 if outcome.route ~= "" then note("route", outcome.route) end
 add_entry({
   type = "outcome", at_ms = happened, id = outcome.id, provider = provider, kind = kind,
@@ -246,6 +247,6 @@ add_entry({
   host = outcome.host, key = outcome.key ~= "" and outcome.key or nil, counted = counted, effect = effect, swap_to = swap_to,
 })
 write_changes()
-write_call(is_stale, is_quiet)
+write_call(is_stale, is_quiet, outcome.memory)
 return reply("accepted", "", counted, effect, swap_to,
   effect == "tripped" and breaker.evidence.keys or nil)

@@ -59,6 +59,16 @@ local function version_now()
   return stored.version
 end
 
+-- A full Redis refuses a script's first write if it may need memory, and no later one. What breakers
+-- and operators write is bounded and small, so it goes through: before it goes a write that needs no
+-- memory and changes nothing. (What agents make without bound asks for room first: call.lua.)
+local has_written = false
+local function begin_writing()
+  if has_written then return end
+  has_written = true
+  redis.call("HDEL", breakers_key, "#none")
+end
+
 local function read_breakers(names)
   local values = redis.call("HMGET", breakers_key, "#version", "#revision", "#incarnation", unpack(names))
   stored.version, stored.revision, stored.incarnation = values[1], values[2], values[3]
@@ -182,6 +192,7 @@ local function write_changes()
     table.insert(fields, name)
     table.insert(fields, encoded(breaker))
   end
+  begin_writing()
   redis.call("HSET", breakers_key, unpack(fields))
   stored.version = fields[2]
   is_changed = false
@@ -198,6 +209,7 @@ local function next_event_id(breaker)
 end
 
 local function append(id, name, provider, event)
+  begin_writing()
   redis.call("XADD", events_key, "MAXLEN", "~", limits.events, "*",
     "id", id, "name", name, "provider", provider,
     "before", event.before or "", "after", event.after or "", "at_ms", digits(event.at_ms or now),

@@ -44,6 +44,7 @@ if is_due then
     if not live[rows[i]] then redis.call("HDEL", unknown_key, rows[i]) end
   end
   input.seen.at_ms = now
+  begin_writing()
   redis.call("HSET", unknown_key, field, cjson.encode(input.seen))
   redis.call("PEXPIRE", unknown_key, digits(limits.unknown_ms))
 end

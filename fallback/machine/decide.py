@@ -42,7 +42,9 @@ class Path:
 
 def decide(turn: Turn, asked: Asked) -> Walk:
     """Walk the chain of one call. A healthy decision changes nothing."""
-    call = calls.recall(turn.fleet.calls, asked.call_id, turn.now_ms)
+    call = calls.recall(
+        turn.fleet.calls, asked.call_id, turn.now_ms, is_kept=turn.remembers(asked.memory)
+    )
     names = [name for name, _ in asked.steps]
     failed = {name for name, has_failed in asked.steps if has_failed} | call.failed
     path = Path(names, [_look(turn, name) for name in names], failed)
@@ -187,6 +189,8 @@ def _remember(turn: Turn, asked: Asked, call: Call, path: Path) -> None:
     is_known = call.touched_ms > 0
     if is_plain and not is_known and not asked.keep:
         return
+    if not turn.remembers(asked.memory):
+        return
     call.provider, call.route = path.names[chosen], asked.route
     call.add_entry(
         type="decision", at_ms=turn.now_ms, route=asked.route, provider=call.provider,
@@ -194,8 +198,11 @@ def _remember(turn: Turn, asked: Asked, call: Call, path: Path) -> None:
         verdicts=[list(pair) for pair in zip(path.names, path.verdicts, strict=True)],
         host=asked.host, lease=path.token or None,
     )  # fmt: skip
-    is_quiet = is_plain and is_known and call.is_quiet
-    calls.write(turn.fleet.calls, asked.call_id, call, now_ms=turn.now_ms, is_quiet=is_quiet)
+    is_plain = is_plain or path.given == Given.BYPASS
+    calls.write(
+        turn.fleet.calls, asked.call_id, call, now_ms=turn.now_ms,
+        is_quiet=is_plain and (call.is_quiet or not is_known), memory=asked.memory,
+    )  # fmt: skip
 
 
 def _walk(turn: Turn, path: Path) -> Walk:

@@ -93,15 +93,17 @@ def record(turn: Turn, outcome: Outcome, steps: Sequence[str]) -> Recorded:
     """Take one outcome."""
     if outcome.provider not in turn.fleet.policies:
         return _recorded(turn, NO_POLICY)
-    call = calls.recall(turn.fleet.calls, outcome.call_id, turn.now_ms)
+    call = calls.recall(
+        turn.fleet.calls, outcome.call_id, turn.now_ms, is_kept=turn.remembers(outcome.memory)
+    )
     report = Report(turn, outcome, steps, call, Breaker(), turn.policy(outcome.provider))
     is_failure = outcome.kind in FAILURE_KINDS
     if _is_repeat(call, outcome):
         target = _swap_target(report) if is_failure else ""
         return _recorded(turn, Status.DUPLICATE, swap_to=target)
     if call.is_full:
-        limit = LIMITS["call_entries"]
-        detail = f"this call has reported {limit} times: no more is taken"
+        most, size = LIMITS["call_entries"], LIMITS["call_bytes"]
+        detail = f"this call has reported {most} times or {size} bytes: no more is taken"
         return _recorded(turn, Status.INVALID, detail=detail)
     report.breaker = report.breaker_of(outcome.provider)
     _take(report)
@@ -302,6 +304,7 @@ def _remember(report: Report, swap_to: str) -> None:
     is_note = is_note or (outcome.kind == OutcomeKind.STARTED and outcome.mode != Mode.PRIMARY)
     is_quiet = (call.is_quiet or call.touched_ms == 0) and not is_note
     call.ids.add(outcome.id)
+    call.weigh(outcome)
     call.route = outcome.route or call.route
     call.add_entry(
         type="outcome", at_ms=report.happened_ms, id=outcome.id, provider=outcome.provider,
@@ -310,7 +313,12 @@ def _remember(report: Report, swap_to: str) -> None:
         source=outcome.source, host=outcome.host, key=outcome.key or None, counted=report.counted,
         effect=report.effect, swap_to=swap_to or None,
     )  # fmt: skip
-    calls.write(turn.fleet.calls, outcome.call_id, call, now_ms=turn.now_ms, is_quiet=is_quiet)
+    if not turn.remembers(outcome.memory):
+        return
+    calls.write(
+        turn.fleet.calls, outcome.call_id, call, now_ms=turn.now_ms, is_quiet=is_quiet,
+        memory=outcome.memory,
+    )  # fmt: skip
 
 
 def _recorded(

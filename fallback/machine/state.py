@@ -16,6 +16,7 @@ from fallback.domain import (
     Cause,
     Event,
     EventName,
+    Memory,
     Override,
     Policy,
     Reason,
@@ -39,6 +40,7 @@ class Fleet:
     version: int | None = None
     revision: int | None = None
     incarnation: str = ""
+    has_room: bool = True  # else Redis is full: breakers go on, calls are not remembered
 
 
 @dataclass
@@ -61,6 +63,10 @@ class Turn:
         if self.is_changed or self.fleet.version is None:
             return self.next_version
         return self.fleet.version
+
+    def remembers(self, memory: Memory) -> bool:
+        """Whether a call is written that is to be remembered so."""
+        return self.fleet.has_room and memory != Memory.NONE
 
     def policy(self, name: str) -> Policy:
         """Return the policy of one provider; the default one where none is known."""
