@@ -16,6 +16,7 @@ from environ import FileAwareEnv
 VARIABLES: Final = frozenset(
     {
         "ALLOWED_HOSTS",
+        "CALL_MEMORY_MB",
         "CHANGES_NEED_APPROVAL",
         "DATABASE_POOL_MAX",
         "DATABASE_STATEMENT_TIMEOUT_S",

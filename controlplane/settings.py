@@ -246,6 +246,8 @@ REST_FRAMEWORK = {
     "EXCEPTION_HANDLER": "fallback.api.problems.respond",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
 }
+# What the calls of one API key may take of Redis through this process.
+CALL_MEMORY_MB = env.number("CALL_MEMORY_MB", 256, lowest=1, highest=1_000_000)
 # Requests a second, and at once, in this process: for one API key; for an address without one.
 API_THROTTLE = {"caller": (600, 1200), "stranger": (5, 50)}
 METRICS_TOKEN = env.text("METRICS_TOKEN")

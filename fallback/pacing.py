@@ -64,6 +64,17 @@ class Buckets:
             bucket.tokens -= tokens
             return 0.0
 
+    def has(self, caller: str, now_s: float) -> bool:
+        """Say whether there is anything in the bucket."""
+        with self._lock:
+            return self._refilled(caller, now_s).tokens > 0
+
+    def spend(self, caller: str, now_s: float, tokens: float) -> None:
+        """Take tokens that may be more than there are: then there is nothing until they are made
+        up for."""
+        with self._lock:
+            self._refilled(caller, now_s).tokens -= tokens
+
     def _refilled(self, caller: str, now_s: float) -> _Bucket:
         bucket = self._buckets.get(caller)
         if bucket is None:

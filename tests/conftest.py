@@ -15,7 +15,7 @@ from fallback import catalog, deadline, health, keys, metrics, standin, status
 from fallback.api import throttling
 from fallback.breaker import link, watch
 from fallback.past import recorder
-from fallback.services import configuration, unknown
+from fallback.services import budget, configuration, unknown
 from fallback.stats import tally
 
 THREADS_END_S = 2.0
@@ -58,6 +58,8 @@ def process(request: pytest.FixtureRequest, redis_client: redis.Redis) -> Iterat
     standin.shared = standin.StandIn()
     keys._looked_at = float("-inf")
     throttling.buckets.cache_clear()
+    budget.buckets.cache_clear()
+    budget.told._done.clear()
     for once in (configuration._publish, configuration._tell, configuration._chase):
         once._done.clear()
     keys._usage = keys.Usage()

@@ -77,8 +77,9 @@ class CallView(ApiView):
     def get(self, request: Request, call_id: str) -> Response:
         """Why did this call get what it got?
 
-        Calls that were diverted, probed, bypassed or failed are kept for a day. Uneventful ones
-        are not kept, so that a healthy decision writes nothing: they are a 404 that says so.
+        Calls that were diverted, probed or failed are kept for a day; bypassed ones, and those
+        whose first provider could not be used, for 15 minutes. Uneventful ones are not kept, so
+        that a healthy decision writes nothing: they are a 404 that says so.
         """
         if not 1 <= len(call_id) <= CALL_ID_MAX or not call_id.isprintable():
             raise NotFound(f"A call id has 1 to {CALL_ID_MAX} characters, none of them a control.")

@@ -25,6 +25,7 @@ from fallback.models import IdempotentRequest
 log = structlog.get_logger(__name__)
 
 KEPT: Final = timedelta(hours=24)  # Stripe's, which is what clients expect
+MOST: Final = 1_000  # of one caller; the oldest are forgotten before their time
 UNDER_WAY: Final = timedelta(seconds=30)  # after this, whoever carried it out has died
 HEADER: Final = "Idempotency-Key"
 
@@ -82,6 +83,8 @@ def _kept(request: Request, key: str, order: Mapping[str, Any]) -> IdempotentReq
             key=key,
             defaults={"request_sha256": digest, "created_at": now},
         )
+        if is_new:
+            _forget_too_many(row.actor)
     except DatabaseError as error:
         log.warning("order without its idempotency key", error=str(error))
         metrics.degraded("idempotency")
@@ -91,6 +94,13 @@ def _kept(request: Request, key: str, order: Mapping[str, Any]) -> IdempotentReq
     if not is_new and row.body is None and now - row.created_at < UNDER_WAY:
         raise UnderWay("This order is being carried out; ask again in a moment.")
     return row
+
+
+def _forget_too_many(actor: str) -> None:
+    """Keep no more than `MOST` orders of one caller."""
+    rows = IdempotentRequest.objects.filter(actor=actor).order_by("-created_at", "-pk")
+    for oldest in rows.values_list("created_at", flat=True)[MOST : MOST + 1]:
+        IdempotentRequest.objects.filter(actor=actor, created_at__lte=oldest).delete()
 
 
 def _digest(request: Request, order: Mapping[str, Any]) -> str:

@@ -6,11 +6,12 @@ from typing import Any, Final
 
 from drf_spectacular.utils import extend_schema, extend_schema_serializer
 from rest_framework import serializers
+from rest_framework.exceptions import Throttled
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from fallback import services
-from fallback.api import examples, parsing
+from fallback.api import examples, parsing, throttling
 from fallback.api.authentication import AGENTS, caller_of
 from fallback.api.base import ApiView
 from fallback.api.fields import (
@@ -38,6 +39,7 @@ from fallback.domain import (
 from fallback.errors import Invalid
 
 OUTCOME_ID_MAX: Final = 256
+OUTCOMES_A_REQUEST: Final = 10  # so many more in a batch are charged as one more request
 
 
 class Source(StrEnum):
@@ -152,6 +154,8 @@ class OutcomeView(ApiView):
         batch = parsing.checked(self.asked, raw)["outcomes"]
         seen = list(_outcomes(batch))
         caller = caller_of(request)
+        if wait_s := throttling.wait_s("caller", caller.actor, len(batch) // OUTCOMES_A_REQUEST):
+            raise Throttled(wait=wait_s)
         results, version = services.report_outcomes(seen, by=caller.actor, routes=caller.routes)
         return Response({"results": _answers(raw, batch, results), "version": version})
 

@@ -110,7 +110,7 @@ class StatusView(ApiView):
         routes = Route(many=True)
         unknown_names = Unknown(many=True)
         more_unknown_names = serializers.BooleanField(
-            help_text="Others were named too: at most 20 are remembered."
+            help_text="Others were named too: at most 20 are remembered, 10 of one API key."
         )
 
     @extend_schema(

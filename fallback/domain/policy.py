@@ -14,6 +14,7 @@ LIMITS: Mapping[str, int] = {
     "call_bytes": 32_000,  # of the texts of those outcomes
     "announcements": 500,  # subjects of announcements remembered for "not again so soon"
     "unknown_names": 20,  # names remembered that agents use and the configuration does not hold
+    "unknown_by_one": 10,  # of those, by one API key, so that it leaves room for others
     "unknown_ms": 24 * 3_600_000,  # one that nobody used for this long is forgotten
     "unknown_again_ms": 30_000,  # when one was used last is written again after this
     "tolerance_ms": 2_000,  # how far in the future a stored time may lie before it is re-based

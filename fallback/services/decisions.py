@@ -1,6 +1,7 @@
 """Decisions: which provider a call should use. Always answered."""
 
 import time
+from dataclasses import replace
 
 import structlog
 
@@ -11,6 +12,7 @@ from fallback.domain import (
     Asked,
     Decision,
     Kind,
+    Memory,
     Mode,
     Question,
     Route,
@@ -18,7 +20,7 @@ from fallback.domain import (
     Walk,
 )
 from fallback.errors import BreakerUnavailable, NotFound, NotYours, NoUsableProvider
-from fallback.services import unknown
+from fallback.services import budget, unknown
 from fallback.services.configuration import chased, policies_of, publish_soon, tell_misconfigured
 
 log = structlog.get_logger(__name__)
@@ -41,7 +43,7 @@ def make_decision(
         config = chased(catalog.current(), lambda it: question.route in it.routes, "route")
         named = (*(question.can_use or ()), *question.failed)
         unknown.note(config, route=question.route, providers=named, host=question.host, by=by)
-        made = _decide(question, config)
+        made = _decide(question, config, by)
     metrics.decided(made.route.slug, made.provider, made.mode, time.perf_counter() - began)
     stats.decided(made.route.kind, made.provider)
     _count_diverted(made)
@@ -55,26 +57,30 @@ def not_yours(route: str, routes: frozenset[str]) -> str:
     return f"This API key may not use the route {route!r}: it is bound to {listed}."
 
 
-def _decide(question: Question, config: Catalog) -> Decision:
+def _decide(question: Question, config: Catalog, by: str) -> Decision:
     route = _route(question.route, config)
     try:
         asked = decision.ask(question, route)
     except NoUsableProvider as error:
         tell_misconfigured(route.kind, f"route {route.slug}", str(error))
         raise
+    memory = budget.memory_for(by)
+    if memory is not Memory.FULL:
+        asked = replace(asked, memory=memory)
     walk, is_sure = _walk(route.kind, asked, config)
     if walk is None:
         metrics.degraded("decision")
         policies = policies_of(route.kind, config)
         local = standin.shared.decide(route.kind, asked, policies)
         return decision.conclude(question, route, local, degraded=True)
+    budget.decided(by, asked, walk)
     if not is_sure:
         metrics.degraded("decision_unconfirmed")
         return decision.conclude(question, route, walk, degraded=True)
     revision = walk.revision or 0
     newer = chased(config, lambda it: it.revision >= revision, f"revision {revision}")
     if newer.routes.get(question.route, route) != route:
-        return _decide(question, newer)
+        return _decide(question, newer, by)
     return decision.conclude(question, route, walk)
 
 

@@ -25,7 +25,7 @@ from fallback.domain import (
 )
 from fallback.errors import BreakerUnavailable, NotFound, NotYours
 from fallback.messages.blocks import clean
-from fallback.services import unknown
+from fallback.services import budget, unknown
 from fallback.services.configuration import chased, publish_configuration
 from fallback.services.decisions import not_yours
 
@@ -52,7 +52,12 @@ def _report(
     outcomes: Sequence[Outcome], by: str, routes: frozenset[str]
 ) -> tuple[list[Result], int]:
     key = clean(by.removeprefix(API), KEY_MAX)
-    outcomes = [replace(outcome, key=key) for outcome in outcomes]
+    outcomes = [
+        replace(
+            outcome, key=key, memory=budget.memory_for(by, is_of_note=budget.is_of_note(outcome))
+        )
+        for outcome in outcomes
+    ]
     config = chased(
         catalog.current(), lambda it: all(_is_known(one, it) for one in outcomes), "outcomes"
     )
@@ -79,6 +84,8 @@ def _report(
         version = max(version, now)
         for (index, outcome, route), recorded in zip(reports, taken, strict=True):
             results[index] = _result(outcome, route, recorded)
+            if recorded.status == Status.ACCEPTED:
+                budget.reported(by, outcome)
             _log_trip(kind, outcome, recorded)
             stats.seen(kind, outcome, recorded)
             past.seen(kind, outcome, route, recorded)
@@ -199,7 +206,8 @@ def explain_call(call_id: str) -> dict[str, Any]:
             return {"call_id": call_id, "kind": str(kind), "provider": known["provider"],
                     "entries": entries}  # fmt: skip
     raise NotFound(
-        f"Nothing is known of call {call_id!r}: it is over a day ago, or it was uneventful "
+        f"Nothing is known of call {call_id!r}: it is over a day ago (15 minutes where "
+        "nothing happened to it), beyond what its key may have remembered, or it was uneventful "
         "(its first provider, and nothing reported), of which no record is kept."
     )
 

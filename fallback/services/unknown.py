@@ -145,7 +145,8 @@ def _tell(one: UnknownName, config: Catalog) -> None:
         route.kind if route else Kind.STT,
         seen,
         subject=subject,
-        full_subject=f"agents name over {LIMITS['unknown_names']} unknown providers and routes",
+        full_subject="agents name more unknown providers and routes than are remembered"
+        f" ({LIMITS['unknown_names']}, {LIMITS['unknown_by_one']} by one API key)",
         detail=f"{_who(seen)}: {_what_to_do(seen.what)}",
     )
     if reply == "new":
