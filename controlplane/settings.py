@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
-from controlplane import env
+from controlplane import env, private
 from controlplane.embedded_redis import socket_path
 from controlplane.logs import FORMATS, LEVELS, configure_structlog, logging_config
 from controlplane.redis_options import MODES, RedisServers, caches, channel_layers
@@ -32,11 +32,18 @@ def read_secret_key(var_dir: Path) -> str:
             "the same for every process"
         )
     path = var_dir / "secret_key"
-    if not path.exists():
-        var_dir.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_urlsafe(48), encoding="ascii")
-    return path.read_text(encoding="ascii").strip()
+    try:
+        if not path.exists():
+            path.touch(mode=0o600)
+            path.write_text(secrets.token_urlsafe(48), encoding="ascii")
+        key = path.read_text(encoding="ascii").strip()
+    except OSError as error:
+        raise ImproperlyConfigured(
+            f"{path} cannot be made or read ({error.strerror}): make room, or set SECRET_KEY"
+        ) from error
+    if not key:
+        raise ImproperlyConfigured(f"{path} is empty: remove it, so that another key is made")
+    return key
 
 
 def read_database(var_dir: Path) -> dict[str, Any]:
@@ -87,6 +94,7 @@ def static_headers(headers: MutableMapping[str, str], _path: str, _url: str) -> 
 
 # --- where things are
 
+private.by_default()
 VAR_DIR = Path(env.text("VAR_DIR", str(BASE_DIR / "var"))).expanduser().resolve()
 PORT = env.number("PORT", 8000, lowest=1, highest=65535)
 PUBLIC_URL = env.text("PUBLIC_URL", pattern=r"https?://[^\s/]+", like="https://stt.example.com")
@@ -100,6 +108,10 @@ PAST_DAYS = env.number("PAST_DAYS", 30, lowest=1, highest=365)
 CHANGES_NEED_APPROVAL = env.flag("CHANGES_NEED_APPROVAL", default=False)
 PROPOSAL_HOURS = env.number("PROPOSAL_HOURS", 72, lowest=1, highest=720)
 EMBEDDED_REDIS = not env.text("REDIS_URL")
+if EMBEDDED_REDIS or not (env.text("DATABASE_URL") and env.text("SECRET_KEY")):
+    private.var_dir(VAR_DIR)
+if EMBEDDED_REDIS:  # made by whoever comes first, for then nobody else can: clients join it too
+    private.directory(socket_path(VAR_DIR).parent)
 EMBEDDED_REDIS_BIN = env.text("EMBEDDED_REDIS_BIN")
 
 REDIS = read_redis(VAR_DIR)

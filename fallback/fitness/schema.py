@@ -13,7 +13,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.exceptions import InconsistentMigrationHistory
 from django.db.migrations.executor import MigrationExecutor
 
-from fallback.fitness import NotFit
+from fallback.fitness import Newer, NotFit
 
 REMEDY: Final = (
     "Restore a backup that a released version made, or start with an empty database: config_export"
@@ -47,7 +47,7 @@ def require_known(connection: BaseDatabaseWrapper | None = None) -> MigrationExe
         if app in loader.migrated_apps
     )
     if unknown:
-        raise NotFit(
+        raise Newer(
             f"The database has migrations that this version does not know ({_some(unknown)}): it"
             " is of a newer version. Run that one, or restore a backup that was made before."
         )

@@ -7,11 +7,17 @@ import threading
 from argparse import ArgumentParser
 from typing import Any
 
+import structlog
 from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError, connections
 
+from controlplane import complaints
 from fallback import alerts, exporter
 from fallback.alerts.sender import Sender
+from fallback.fitness import Newer, NotFit, schema
 from fallback.pump import Pump
+
+log = structlog.get_logger(__name__)
 
 # A turn that hangs on a dead host is left: what it did is stored, or will be done again.
 PATIENCE_S = 2.0
@@ -37,6 +43,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *_args: Any, name: str, metrics: str, **_options: Any) -> None:
+        require_schema()
         if metrics:
             host, _, port = metrics.rpartition(":")
             if not port.isdecimal() or not 0 < int(port) < 65_536:
@@ -56,3 +63,21 @@ class Command(BaseCommand):
             sender = Sender(name=name)
             threading.Thread(target=sender.run, args=[stop], name="sender", daemon=True).start()
         Pump(name).run(stop)
+
+
+def require_schema() -> None:
+    """Refuse a database that events cannot be written to, for each would become a dead letter.
+
+    One that is away is waited for; one that a newer version has just migrated is used.
+    """
+    try:
+        schema.require()
+    except Newer as problem:
+        log.warning("database_newer", problem=str(problem))
+    except NotFit as problem:
+        raise CommandError(str(problem)) from problem
+    except DatabaseError as error:
+        if text := complaints.lasting(error):
+            raise CommandError(text) from error
+    finally:
+        connections.close_all()

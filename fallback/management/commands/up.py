@@ -20,6 +20,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from controlplane import private
 from controlplane.bootstrap import Admin, prepare_database
 from controlplane.embedded_redis import STOP_TIMEOUT_S, EmbeddedRedis, EmbeddedRedisError
 from controlplane.pulse import DIRECT, SILENT_S, Pulse, answer_of
@@ -84,7 +85,7 @@ class Command(BaseCommand):
 @contextmanager
 def only_one() -> Iterator[None]:
     """Hold VAR_DIR for this process; the kernel lets go of it however the process ends."""
-    settings.VAR_DIR.mkdir(parents=True, exist_ok=True)
+    private.var_dir(settings.VAR_DIR)
     with open(settings.VAR_DIR / "up.lock", "a", encoding="ascii") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
