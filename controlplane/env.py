@@ -43,6 +43,8 @@ VARIABLES: Final = frozenset(
         "REDIS_URL",
         "SECRET_KEY",
         "SECRET_KEY_FALLBACKS",
+        "SESSION_DAYS",
+        "SESSION_IDLE_HOURS",
         "SLACK_API_URL",
         "SLACK_APP_TOKEN",
         "SLACK_BOT_TOKEN",

@@ -175,10 +175,17 @@ SILENCED_SYSTEM_CHECKS = [
     "security.W021",  # preloading binds the whole domain, for years
 ]
 AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": f"django.contrib.auth.password_validation.{validator}"}
-    for validator in ("MinimumLengthValidator", "CommonPasswordValidator")
+    {"NAME": f"django.contrib.auth.password_validation.{validator}", "OPTIONS": options}
+    for validator, options in {
+        "MinimumLengthValidator": {"min_length": 10},
+        "UserAttributeSimilarityValidator": {},
+        "NumericPasswordValidator": {},
+        "CommonPasswordValidator": {},
+    }.items()
 ]
 LOGIN_URL = "admin:login"
+SESSION_COOKIE_AGE = 3_600 * env.number("SESSION_IDLE_HOURS", 12, lowest=1, highest=336)
+SESSION_DAYS = env.number("SESSION_DAYS", 7, lowest=1, highest=90)
 LOGIN_REDIRECT_URL = "admin:index"  # where a sign-in ends whose `next` leads nowhere
 
 # --- Django
@@ -210,6 +217,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
+    "fallback.sessions.sessions",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",

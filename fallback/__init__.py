@@ -24,7 +24,7 @@ The doors to Redis and the database
     catalog      the configuration as plain values, cached in each process
     configuration/  the whole of it as one document: built, compared, applied, merged
     keys         API keys: made, and told whose a request's is
-    roles        who may do what: the four groups
+    roles        who may do what: the four groups; sessions when one ends
     cautions     what to say before a change is kept: rules across rows
 
 Verbs and reads

@@ -1,4 +1,4 @@
-"""The second person: a change of policies or routes that waits until somebody else agrees.
+"""The second person: a change of what calls get that waits until somebody else agrees.
 
 A deployment asks for it with CHANGES_NEED_APPROVAL. A proposal holds what it touches as it was and
 as it would be; approved, that is put upon the configuration of then, and what somebody changed in
@@ -7,9 +7,10 @@ between is a conflict that is told. Orders to breakers never wait: an outage has
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
 
@@ -20,6 +21,8 @@ from fallback.errors import Conflict, Invalid, Problem
 from fallback.models import ConfigRevision, Proposal
 
 GUARDED: Final = frozenset({"policies", "routes"})
+TOLD: Final = frozenset({"settings", "languages", "credential_hint", "enabled"})  # of a provider
+SETTLED_AFTER: Final = timedelta(hours=24)  # an account that somebody made is its holder's own
 MOST_WAITING: Final = 200
 
 
@@ -29,17 +32,28 @@ def is_on() -> bool:
 
 
 def is_guarded(before: Document, after: Document) -> bool:
-    """Say whether a change needs a second person: it touches a policy, or a chain.
+    """Say whether a change needs a second person: it touches a policy, a chain, or what agents
+    are told of a provider in one.
 
     Which policy a provider obeys is a change of its thresholds as much as any.
     """
+    used = _in_chains(before) | _in_chains(after)
     return any(
-        one.path[0] in GUARDED or one.path[2:] == ("policy",)
+        one.path[0] in GUARDED
+        or one.path[2:] == ("policy",)
+        or (one.path[0] == "providers" and one.path[2:3] and one.path[2] in TOLD
+            and one.path[1] in used)
         for one in configuration.diff(before, after)
-    )
+    )  # fmt: skip
 
 
-def propose(author: str, reason: str, before: Document, after: Document) -> Proposal:
+def _in_chains(document: Document) -> set[str]:
+    """Return the keys of the providers that are in a route's chain: stt/soniox."""
+    routes = document.get("routes", {}).values()
+    return {f"{route['kind']}/{step['provider']}" for route in routes for step in route["steps"]}
+
+
+def propose(author: User, reason: str, before: Document, after: Document) -> Proposal:
     """Store what somebody wants to change. Raises Conflict when too many wait already."""
     differences = configuration.diff(before, after)
     with transaction.atomic():
@@ -47,7 +61,8 @@ def propose(author: str, reason: str, before: Document, after: Document) -> Prop
         if Proposal.objects.filter(state=Proposal.State.PROPOSED).count() >= MOST_WAITING:
             raise Conflict(f"{MOST_WAITING} proposals wait already: decide or withdraw some first.")
         return Proposal.objects.create(
-            author=author[: Proposal.NAME_MAX],
+            author=author.get_username()[: Proposal.NAME_MAX],
+            author_user=author,
             reason=reason[: Proposal.REASON_MAX],
             summary=configuration.summary(differences),
             base_revision=ConfigRevision.current(),
@@ -72,18 +87,26 @@ def way(proposal: Proposal) -> Plan:
     return Plan(now, now if wrong else merged.document, wrong)
 
 
-def approve(proposal: Proposal, *, by: str, reason: str) -> Proposal:
+def approve(proposal: Proposal, *, by: User, reason: str) -> Proposal:
     """Do what was proposed, as a change by its author that `by` approved.
 
-    Raises Conflict for its author and when it waits no more; Invalid, with nothing changed, when
-    something is in its way.
+    Raises Conflict for its author, for an account that its author made or changed a short while
+    ago, and when it waits no more; Invalid, with nothing changed, when something is in its way.
     """
     with transaction.atomic():
         row = _waiting(proposal)
-        if by == row.author:
+        if row.author_user is None:
+            raise Conflict("Whose this was is not known any more: reject it, and propose it anew.")
+        if is_own(row, by):
             raise Conflict("Nobody approves their own proposal: ask somebody else to look at it.")
-        why = f"Proposal #{row.pk}, approved by {by}: {row.reason}"
-        with changes.made_by(f"admin:{row.author}", why) as making:
+        if changes.has_changed_account(row.author_user.pk, by, timezone.now() - SETTLED_AFTER):
+            hours = SETTLED_AFTER // timedelta(hours=1)
+            raise Conflict(
+                f"Its author, {row.author}, made or changed your account less than {hours} h ago:"
+                " somebody else has to approve it, or you later."
+            )
+        why = f"Proposal #{row.pk}, approved by {by.get_username()}: {row.reason}"
+        with changes.made_by(f"admin:{row.author}", why, row.author_user) as making:
             plan = way(row)
             if plan.problems:
                 lines = "\n".join(problem.detail for problem in plan.problems)
@@ -93,7 +116,12 @@ def approve(proposal: Proposal, *, by: str, reason: str) -> Proposal:
         return _decided(row, Proposal.State.APPROVED, by, reason)
 
 
-def reject(proposal: Proposal, *, by: str, reason: str) -> Proposal:
+def is_own(row: Proposal, user: Any) -> bool:
+    """Say whether somebody is a proposal's author, whatever they are called now."""
+    return row.author_user_id == user.pk if row.author_user_id else row.author == str(user)
+
+
+def reject(proposal: Proposal, *, by: User, reason: str) -> Proposal:
     """Say no, and why. Raises Invalid without a reason, Conflict when it waits no more."""
     if not reason.strip():
         raise Invalid("Say why it is rejected: its author reads it.")
@@ -101,11 +129,11 @@ def reject(proposal: Proposal, *, by: str, reason: str) -> Proposal:
         return _decided(_waiting(proposal), Proposal.State.REJECTED, by, reason)
 
 
-def withdraw(proposal: Proposal, *, by: str, reason: str) -> Proposal:
+def withdraw(proposal: Proposal, *, by: User, reason: str) -> Proposal:
     """Take one's own back. Raises Conflict for others, and when it waits no more."""
     with transaction.atomic():
         row = _waiting(proposal)
-        if by != row.author:
+        if not is_own(row, by):
             raise Conflict("Only its author withdraws a proposal: reject it instead.")
         return _decided(row, Proposal.State.WITHDRAWN, by, reason)
 
@@ -133,8 +161,9 @@ def _waiting(proposal: Proposal) -> Proposal:
     raise Conflict(f"{row} waits no more: {what}.")
 
 
-def _decided(row: Proposal, state: Proposal.State, by: str, reason: str) -> Proposal:
-    row.state, row.decided_by, row.decided_at = state, by[: Proposal.NAME_MAX], timezone.now()
+def _decided(row: Proposal, state: Proposal.State, by: User, reason: str) -> Proposal:
+    row.decided_by, row.decided_by_user = by.get_username()[: Proposal.NAME_MAX], by
+    row.state, row.decided_at = state, timezone.now()
     row.decision_reason = reason.strip()[: Proposal.REASON_MAX]
     row.save()
     return row

@@ -24,7 +24,7 @@ flushing spells
 breaker models
 machine decision messages
 aside
-metrics times pacing deadline texts
+metrics times pacing deadline texts sessions
 domain errors
 """.strip().splitlines()
 

@@ -45,11 +45,15 @@ def route() -> Route:
     return made
 
 
+def user(name: str) -> User:
+    return User.objects.get_or_create(username=name)[0]
+
+
 def person(name: str, role: Role) -> Client:
-    user = User.objects.create_user(name)
-    roles.give(user, role)
+    row = user(name)
+    roles.give(row, role)
     browser = Client()
-    browser.force_login(user)
+    browser.force_login(row)
     return browser
 
 
@@ -76,7 +80,7 @@ def threshold(number: int = 5, by: str = "ana") -> Proposal:
     before = configuration.build()
     after = configuration.build()
     after["policies"]["default"]["failure_threshold"] = number
-    return proposals.propose(by, "too jumpy", before, after)
+    return proposals.propose(user(by), "too jumpy", before, after)
 
 
 def decide(browser: Client, row: Proposal, what: str, **values: Any) -> Any:
@@ -233,14 +237,17 @@ def test_nobody_approves_their_own_not_even_an_owner(route: Route) -> None:
     assert Policy.objects.get().failure_threshold == 2
 
 
-@pytest.mark.parametrize("by", ["ana", ""])
-def test_the_database_too_refuses_an_approval_without_a_second_person(
+@pytest.mark.parametrize("by", ["ana", "", "bo"])
+def test_s4_the_database_too_refuses_an_approval_without_a_second_person(
     route: Route, by: str
 ) -> None:
     row = threshold()
+    found = {"state": "approved", "decided_by": by}
+    if by:
+        found["decided_by_user"] = row.author_user
 
     with pytest.raises(IntegrityError), transaction.atomic():
-        Proposal.objects.filter(pk=row.pk).update(state="approved", decided_by=by)
+        Proposal.objects.filter(pk=row.pk).update(**found)
 
 
 @pytest.mark.parametrize("what", ["approve", "reject"])
@@ -277,11 +284,11 @@ def test_its_author_withdraws_it_and_nobody_else(route: Route) -> None:
 
 def test_what_was_decided_is_not_decided_again(route: Route) -> None:
     row = threshold()
-    proposals.reject(row, by="bo", reason="no")
+    proposals.reject(row, by=user("bo"), reason="no")
 
     for verb in (proposals.approve, proposals.reject):
         with pytest.raises(Conflict, match="waits no more: rejected"):
-            verb(row, by="cy", reason="yes")
+            verb(row, by=user("cy"), reason="yes")
     assert Policy.objects.get().failure_threshold == 2
 
 
@@ -290,7 +297,7 @@ def test_nobody_decides_what_has_expired(route: Route) -> None:
     Proposal.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
 
     with pytest.raises(Conflict, match="expired"):
-        proposals.approve(row, by="bo", reason="yes")
+        proposals.approve(row, by=user("bo"), reason="yes")
     assert proposals.expire() == 1
     assert Proposal.objects.get().state == "expired"
 
@@ -313,8 +320,8 @@ def test_too_many_that_wait_are_refused(route: Route, monkeypatch: Any) -> None:
 
 def test_the_pump_forgets_what_was_decided_long_ago_and_nothing_that_waits(route: Route) -> None:
     old, young, waiting = threshold(3), threshold(4), threshold(5)
-    proposals.withdraw(old, by="ana", reason="")
-    proposals.withdraw(young, by="ana", reason="")
+    proposals.withdraw(old, by=user("ana"), reason="")
+    proposals.withdraw(young, by=user("ana"), reason="")
     long_ago = timezone.now() - timedelta(days=400)
     Proposal.objects.exclude(pk=young.pk).update(at=long_ago)
     before = timezone.now() - timedelta(days=180)
@@ -332,7 +339,7 @@ def test_what_others_changed_since_stays(route: Route) -> None:
     policy.open_duration_s = 60
     policy.save()
     make_provider("sarvam")
-    proposals.approve(row, by="bo", reason="")
+    proposals.approve(row, by=user("bo"), reason="")
 
     policy.refresh_from_db()
     assert (policy.failure_threshold, policy.open_duration_s) == (5, 60)
@@ -348,7 +355,7 @@ def test_the_same_value_changed_since_is_a_conflict_that_is_told(route: Route) -
     assert "failure_threshold was 2 when this was proposed and is 3 now" in page
     assert "Approve: do it now" not in page
     with pytest.raises(Invalid):
-        proposals.approve(row, by="bo", reason="")
+        proposals.approve(row, by=user("bo"), reason="")
     assert Policy.objects.get().failure_threshold == 3
 
 
@@ -356,7 +363,7 @@ def test_what_has_become_impossible_is_told_and_not_done(route: Route) -> None:
     before = configuration.build()
     after = configuration.build()
     after["routes"]["breeze"]["steps"].append({"provider": "sarvam", "settings": {}})
-    row = proposals.propose("ana", "", before, after)
+    row = proposals.propose(user("ana"), "", before, after)
     page = text_of(bo().get(url("proposal", "change", row.pk)))
 
     assert "sarvam" in page
@@ -376,7 +383,7 @@ def test_the_page_says_what_approving_would_bring(route: Route) -> None:
     before = configuration.build()
     after = configuration.build()
     del after["routes"]["breeze"]["steps"][1]
-    row = proposals.propose("ana", "", before, after)
+    row = proposals.propose(user("ana"), "", before, after)
     page = text_of(bo().get(url("proposal", "change", row.pk)))
 
     assert "Route breeze has one usable provider, soniox" in page
@@ -388,8 +395,8 @@ def test_a_new_and_a_removed_row_come_to_be_by_approval(route: Route) -> None:
     before = configuration.build()
     after = configuration.build()
     after["routes"]["second"] = after["routes"].pop("breeze")
-    row = proposals.propose("ana", "", before, after)
-    proposals.approve(row, by="bo", reason="")
+    row = proposals.propose(user("ana"), "", before, after)
+    proposals.approve(row, by=user("bo"), reason="")
 
     assert [one.slug for one in Route.objects.all()] == ["second"]
 
@@ -410,7 +417,7 @@ def test_the_list_answers_what_waits_and_tells_hostile_texts_as_text(route: Rout
     before = configuration.build()
     after = configuration.build()
     after["policies"]["default"]["notes"] = "<script>alert(1)</script>"
-    proposals.propose("ana", "<i>why</i>", before, after)
+    proposals.propose(user("ana"), "<i>why</i>", before, after)
     browser = bo()
     page = browser.get(url("proposal", "changelist"), {"state": "proposed"})
     one = browser.get(url("proposal", "change", Proposal.objects.get().pk))

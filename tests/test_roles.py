@@ -39,6 +39,7 @@ LEAST: dict[str, str] = {
        for page in ["changelist", "change", "history"]},
     **{f"fallback_{model}_{page}": NEVER for model in HISTORY for page in ["add", "delete"]},
     **{f"auth_{model}_{page}": "owner" for model in ["user", "group"] for page in PAGES[:-1]},
+    "auth_user_delete": NEVER,  # deactivated, so that what they did stays in the log
     "auth_user_password_change": "owner",
     "fallback_provider_order": "operator",
     "fallback_provider_failures": "viewer",
@@ -206,7 +207,7 @@ ACTIONS = {
     ("alert", "send_again"): "operator",
     ("deadletter", "replay"): "operator",
     **{(model, "delete_selected"): "editor" for model in SETTINGS},
-    **{(model, "delete_selected"): "owner" for model in [*SECRETS, "user", "group"]},
+    **{(model, "delete_selected"): "owner" for model in [*SECRETS, "group"]},
 }
 
 

@@ -10,15 +10,17 @@ from typing import Any, Final
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.auth.models import Group, User
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
-from django.urls import path
+from django.urls import path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from fallback import changes, configuration
+from fallback.admin.asking import whole
 from fallback.admin.base import HistoryAdmin, admin_url
 from fallback.admin.changing import Reason, actor
 from fallback.admin.second_person import held_back
@@ -45,6 +47,7 @@ WAYS: Final = {
     ),
 }
 SHOWN_MAX: Final = 400  # lines of a difference on a page
+PEOPLE: Final[dict[str, Any]] = {"users": User, "own_accounts": User, "groups": Group}
 
 
 class WayForm(forms.Form):
@@ -140,7 +143,7 @@ class ConfigChangeAdmin(HistoryAdmin):
             if form.cleaned_data["shown"] == digest(plan):
                 reason = form.cleaned_data["change_reason"]
                 try:
-                    making = go(change, author=actor(request), reason=reason)
+                    making = go(change, author=actor(request), reason=reason, user=request.user)
                 except Invalid as error:
                     problems = error.problems
                 else:
@@ -246,6 +249,11 @@ _KINDS: Final = {"+": "added", "-": "removed"}
 
 def entry_link(entry: ChangedEntry) -> SafeString | str:
     """Return a link to what was touched, or its name alone where it is no more."""
+    if entry.section in PEOPLE:
+        model = PEOPLE[entry.section]
+        person = model._default_manager.filter(pk=whole(entry.key) or 0).first()
+        url = reverse(f"admin:auth_{model._meta.model_name}_change", args=[entry.key])
+        return format_html('<a href="{}">{}</a>', url, person) if person else str(entry)
     section = configuration.SECTION_OF.get(entry.section)
     if section is None:
         return str(entry)

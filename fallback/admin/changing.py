@@ -241,7 +241,8 @@ def actor(request: HttpRequest) -> str:
 
 def made_by(request: HttpRequest) -> Any:
     """Return the change that a request makes."""
-    return changes.made_by(actor(request), request.POST.get(REASON, "").strip()[:REASON_MAX])
+    reason = request.POST.get(REASON, "").strip()[:REASON_MAX]
+    return changes.made_by(actor(request), reason, request.user)
 
 
 def told_if_nothing(request: HttpRequest, save: Callable[[], HttpResponse]) -> HttpResponse:

@@ -1,17 +1,19 @@
 """Users and groups: the role of each person, and what only a superuser may give away."""
 
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 
 from fallback import roles
 from fallback.admin.asking import AsksPlainly
 from fallback.admin.base import CSS
+from fallback.admin.changing import made_by, rendered
 from fallback.admin.words import NOTHING, moment
 from fallback.roles import MEANINGS, Role
 
@@ -36,8 +38,36 @@ class HasRole(admin.SimpleListFilter):
         return queryset.filter(groups__name=self.value()) if self.value() else queryset
 
 
+class Recorded:
+    """What is done on a page of people is one change, with who did it."""
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        page: Any = super()
+        return recorded(request, lambda: page.changeform_view(request, *args, **kwargs))
+
+    def changelist_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        page: Any = super()
+        return recorded(request, lambda: page.changelist_view(request, *args, **kwargs))
+
+    def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        page: Any = super()
+        return recorded(request, lambda: page.delete_view(request, *args, **kwargs))
+
+    def user_change_password(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        page: Any = super()
+        return recorded(request, lambda: page.user_change_password(request, *args, **kwargs))
+
+
+def recorded(request: HttpRequest, go: Callable[[], HttpResponse]) -> HttpResponse:
+    """Do what a page does; what it does to people is one change."""
+    if request.method != "POST":
+        return go()
+    with made_by(request):
+        return rendered(go())
+
+
 @admin.register(User)
-class PersonAdmin(AsksPlainly, UserAdmin):  # type: ignore[type-arg]  # not at run time
+class PersonAdmin(Recorded, AsksPlainly, UserAdmin):  # type: ignore[type-arg]  # not at run time
     """Who may sign in, and as what. A role is a group: choose one under Groups."""
 
     list_display = ["username", "full_name", "role", "is_active", "last_seen"]
@@ -72,7 +102,8 @@ class PersonAdmin(AsksPlainly, UserAdmin):  # type: ignore[type-arg]  # not at r
         return super().has_change_permission(request, obj) and _reaches(request, obj)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return super().has_delete_permission(request, obj) and _reaches(request, obj)
+        """Nobody is deleted: that would take what they did out of the log. Untick “Active”."""
+        return False
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)
@@ -87,7 +118,7 @@ def _reaches(request: HttpRequest, row: User | None) -> bool:
 
 
 @admin.register(Group)
-class RoleAdmin(AsksPlainly, GroupAdmin):
+class RoleAdmin(Recorded, AsksPlainly, GroupAdmin):
     """Groups. The four roles are held to `fallback.roles`: to be looked at, not changed."""
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:

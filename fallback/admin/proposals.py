@@ -42,7 +42,7 @@ class WhichProposals(Question):
 
 @admin.register(Proposal)
 class ProposalAdmin(HistoryAdmin):
-    """Changes of policies and routes that wait, or waited, for a second person."""
+    """Changes of what calls get that wait, or waited, for a second person."""
 
     change_form_template = "admin/fallback/proposal/change_form.html"
     list_display = ["number", "state_words", "summary", "author", "reason", "when", "expires"]
@@ -108,7 +108,7 @@ class ProposalAdmin(HistoryAdmin):
                            " page was shown. This is what it would do now.")  # fmt: skip
             return HttpResponseRedirect(admin_url("proposal", "change", row.pk))
         try:
-            decide(row, by=request.user.get_username(), reason=request.POST.get("reason", ""))
+            decide(row, by=request.user, reason=request.POST.get("reason", ""))
         except FallbackError as error:
             messages.error(request, str(error))
         else:
@@ -123,7 +123,7 @@ def decisions_of(user: Any) -> Sequence[str]:
 
 def shown(request: HttpRequest, row: Proposal) -> dict[str, Any]:
     """Return what the page shows of a proposal; what it would do now while it waits."""
-    is_own = row.author == request.user.get_username()
+    is_own = proposals.is_own(row, request.user)
     if row.state != Proposal.State.PROPOSED:
         found = configuration.diff(row.before, row.after)
         text = configuration.text_diff(row.before, row.after)

@@ -5,9 +5,10 @@ without a rule of its own. Orders to breakers pass: they change no configuration
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from django.contrib import messages
+from django.contrib.auth.models import User
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -49,9 +50,9 @@ def held_back(request: HttpRequest, go: Callable[[], HttpResponse]) -> HttpRespo
 
 
 def _proposed(request: HttpRequest, held: HeldBack) -> HttpResponse:
-    reason = request.POST.get(REASON, "").strip()
+    reason, user = request.POST.get(REASON, "").strip(), cast(User, request.user)
     try:
-        row = proposals.propose(request.user.get_username(), reason, held.before, held.after)
+        row = proposals.propose(user, reason, held.before, held.after)
     except FallbackError as error:
         messages.error(request, f"Nothing was changed. {error}")
         return HttpResponseRedirect(request.get_full_path())

@@ -26,12 +26,16 @@ HISTORY_REASON_MAX: Final = 100  # the column of django-simple-history
 
 @dataclass(frozen=True, slots=True)
 class Touched:
-    """A row that is in no document, and what became of it: an API key."""
+    """A row that is in no document, and what became of it: an API key, a person.
+
+    `key` stays the same for as long as the row is there; `name` is what it is called now.
+    """
 
     section: str
     key: str
     noun: str
     what: str
+    name: str = ""
 
     @classmethod
     def of(cls, row: models.Model, what: str) -> "Touched":
@@ -42,7 +46,7 @@ class Touched:
         )
 
     def __str__(self) -> str:
-        return f"{self.noun} {self.key}: {self.what}"
+        return f"{self.noun} {self.name or self.key}: {self.what}"
 
 
 @dataclass(slots=True)
@@ -54,6 +58,7 @@ class Making:
     before: Document = field(default_factory=dict, repr=False)
     others: list[Touched] = field(default_factory=list)
     change: ConfigChange | None = None
+    user: Any = None
 
 
 _making: ContextVar[Making | None] = ContextVar("making", default=None)
@@ -65,17 +70,18 @@ def making() -> Making | None:
 
 
 @contextmanager
-def made_by(author: str, reason: str = "") -> Iterator[Making]:
+def made_by(author: str, reason: str = "", user: Any = None) -> Iterator[Making]:
     """Make whatever the block saves one change, with its author and reason, in one transaction.
 
-    `author` says where as well: `admin:ana`, `command:config_apply`. Waits for whoever else is
-    changing the configuration. Within another, the outer one tells who and why.
+    `author` says where as well: `admin:ana`, `command:config_apply`; `user` is the account, if it
+    is somebody's. Waits for whoever else is changing the configuration. Within another, the outer
+    one tells who and why.
     """
     outer = _making.get()
     if outer:
         yield outer
         return
-    mine = Making(author, reason)
+    mine = Making(author, reason, user=user)
     with transaction.atomic():
         ConfigRevision.lock()
         mine.before = configuration.build()
@@ -102,7 +108,9 @@ def record_strays(others: Sequence[Touched] = ()) -> None:
         ConfigRevision.lock()
         last = ConfigChange.objects.newest()
         before = last.configuration if last else {}
-        stray = Making(_who_asks(), "", before, list(others))
+        user = signed_in()
+        author = f"admin:{user.get_username()}" if user else SYSTEM
+        stray = Making(author, "", before, list(others), user=user)
         _record(stray, configuration.build())
 
 
@@ -145,6 +153,7 @@ def _store(
     change = ConfigChange(
         revision=ConfigRevision.current(),
         author=mine.author[: ConfigChange.AUTHOR_MAX],
+        user=mine.user,
         reason=mine.reason[: ConfigChange.REASON_MAX],
         summary=summary[: ConfigChange.SUMMARY_MAX],
     )
@@ -157,8 +166,11 @@ def _store(
     return change
 
 
-def _who_asks() -> str:
-    """Return who is signed in where a row was saved without a word of who did it."""
+def signed_in() -> Any:
+    """Return who is signed in where a row is saved without a word of who did it; None for nobody.
+
+    Not before the request's own session was read: that is none of its changes.
+    """
     request = getattr(HistoricalRecords.context, "request", None)
     user = getattr(request, "user", None)
-    return f"admin:{user.get_username()}" if user and user.is_authenticated else SYSTEM
+    return user if user and user.is_authenticated and user.pk else None

@@ -5,7 +5,7 @@ First a way there is worked out, to be shown; then it is worked out again under 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from fallback import configuration
 from fallback.changes.recording import Making, made_by
@@ -59,16 +59,16 @@ def way_back(change: ConfigChange) -> Plan:
         return Plan(now, now, error.problems)
 
 
-def undo(change: ConfigChange, *, author: str, reason: str) -> Making:
+def undo(change: ConfigChange, *, author: str, reason: str, user: Any = None) -> Making:
     """Take back one change. Raises Invalid, with nothing changed, if something is in the way."""
-    with made_by(author, f"Undo of #{change.pk}: {reason}") as mine:
+    with made_by(author, f"Undo of #{change.pk}: {reason}", user) as mine:
         _go(way_without(change))
     return mine
 
 
-def back_to(change: ConfigChange, *, author: str, reason: str) -> Making:
+def back_to(change: ConfigChange, *, author: str, reason: str, user: Any = None) -> Making:
     """Make everything as it was right after a change. Raises Invalid, with nothing changed."""
-    with made_by(author, f"Back to #{change.pk}: {reason}") as mine:
+    with made_by(author, f"Back to #{change.pk}: {reason}", user) as mine:
         _go(way_back(change))
     return mine
 

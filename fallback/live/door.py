@@ -24,7 +24,7 @@ from django.http import HttpRequest
 from django.http.request import split_domain_port, validate_host
 
 from controlplane.pools import Busy, Pool
-from fallback import catalog, keys
+from fallback import catalog, keys, sessions
 from fallback.live.places import Listener
 from fallback.pacing import Buckets
 
@@ -131,6 +131,8 @@ def _staff(cookies: str) -> Listener | None:
         if morsel is None:
             return None
         store = import_module(settings.SESSION_ENGINE).SessionStore(morsel.value)
+        if sessions.is_over(store, time.time()):
+            return None
         user: Any = get_user(cast(HttpRequest, SimpleNamespace(session=store)))
         may_listen = user.is_active and user.is_staff and user.has_perm(PERMISSION)
         return Listener("person", str(user.pk)) if may_listen else None

@@ -4,6 +4,7 @@ import json
 import zlib
 from typing import Any, Final, Optional
 
+from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
@@ -31,6 +32,13 @@ class ConfigChange(models.Model):
     at = models.DateTimeField(default=timezone.now, db_index=True)
     revision = models.BigIntegerField(help_text="Of the configuration, as breakers know it.")
     author = models.CharField(max_length=AUTHOR_MAX, help_text="Who, and by what: admin:ana.")
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        null=True,
+        on_delete=models.PROTECT,
+        related_name="+",
+        help_text="Whose account that was, whatever its name is now; none for commands.",
+    )
     reason = models.CharField(max_length=REASON_MAX, blank=True, help_text="Why.")
     summary = models.CharField(max_length=SUMMARY_MAX, help_text="What, in a line.")
     packed = models.BinaryField(help_text="The whole configuration after it: JSON, deflated.")

@@ -6,7 +6,7 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError
 
-from fallback import roles
+from fallback import changes, roles
 from fallback.roles import MEANINGS, Role
 
 NONE = "none"
@@ -30,7 +30,8 @@ class Command(BaseCommand):
                 " `manage.py createsuperuser`."
             )
         if role is not None:
-            roles.give(user, None if role == NONE else Role(role))
+            with changes.made_by("command:role"):
+                roles.give(user, None if role == NONE else Role(role))
         self.stdout.write(f"{name}: {self._described(user)}")
 
     def _described(self, user: User) -> str:
