@@ -27,7 +27,8 @@ from fallback import deadline
 
 # What calls wait for has threads of its own: pages that hang in the database cannot take them.
 # Enough of them that a Redis as slow as its timeout allows still leaves 400 decisions a second.
-CALL_PATHS: Final = frozenset({"/api/v1/decisions", "/api/v1/outcomes"})
+DECISIONS: Final = "/api/v1/decisions"
+CALL_PATHS: Final = frozenset({DECISIONS, "/api/v1/outcomes"})
 CALLS: Final = Pool("call", threads=64, waiting=256, wait_s=0.1)
 # Calls that found no thread in time are answered without waiting for anybody: decisions from what
 # this process last knew, outcomes with 503.
@@ -167,8 +168,9 @@ def pool_of(path: str) -> Pool:
 
 def _refused(scope: Any, own_id: str, refusal: bodies.Refused) -> HttpResponse:
     """Answer a body that is not taken; what follows of it makes the connection useless."""
+    is_busy = refusal.status == 503
     response = problem.response(
-        refusal.status,
+        _busy_status(scope["path"]) if is_busy else refusal.status,
         code=refusal.code,
         detail=str(refusal),
         path=scope["path"],
@@ -176,7 +178,7 @@ def _refused(scope: Any, own_id: str, refusal: bodies.Refused) -> HttpResponse:
         headers={"Connection": "close"},
     )
     response.headers["Content-Length"] = str(len(response.content))
-    if refusal.status == 503:
+    if is_busy:
         response.headers["Retry-After"] = str(RETRY_AFTER_S)
     answers.finish(response, own_id)
     return response
@@ -185,10 +187,15 @@ def _refused(scope: Any, own_id: str, refusal: bodies.Refused) -> HttpResponse:
 def _busy(request: ASGIRequest) -> HttpResponse:
     """Answer for threads that are all taken."""
     return problem.response(
-        503,
+        _busy_status(request.path),
         code="busy",
         detail="Too many requests at once here; ask again in a moment.",
         path=request.path,
         request_id=request_id.of(request),
         headers={"Retry-After": str(RETRY_AFTER_S)},
     )
+
+
+def _busy_status(path: str) -> int:
+    """A decision is never a 503: that Redis or the database is away is no reason to refuse one."""
+    return 429 if path == DECISIONS else 503

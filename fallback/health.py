@@ -14,9 +14,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from django.db import connection, connections
-from django.http import HttpRequest, HttpResponseBase, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.utils.decorators import async_only_middleware
 
+from controlplane import problem, request_id
 from fallback import catalog, stream
 from fallback.domain import Kind
 from fallback.fitness import WELL, Finding, Grade, NotFit, redis_server, schema
@@ -118,7 +119,7 @@ async def live(_request: HttpRequest) -> JsonResponse:
     return _fresh(JsonResponse({"status": "ok"}))
 
 
-async def ready(request: HttpRequest) -> JsonResponse:
+async def ready(request: HttpRequest) -> HttpResponse:
     """Say whether the role can do its work: 200, or 503 if a check that it requires fails.
 
     Body: `{"role", "status": "ok|degraded|failing", "checks": {name: {"status", "detail"?,
@@ -148,17 +149,15 @@ def _told(answer: Answer, *, is_required: bool) -> dict[str, Any]:
     return {name: value for name, value in told.items() if value not in ("", None)}
 
 
-def _unknown_role(request: HttpRequest, role: str) -> JsonResponse:
+def _unknown_role(request: HttpRequest, role: str) -> HttpResponse:
     """Answer as RFC 9457 asks, like the API does."""
-    problem = {
-        "type": "about:blank",
-        "title": "Bad Request",
-        "status": 400,
-        "detail": f"role is {role!r}; it can be {' or '.join(ROLES)}",
-        "instance": request.path,
-        "code": "invalid",
-    }
-    return _fresh(JsonResponse(problem, status=400, content_type="application/problem+json"))
+    return problem.response(
+        400,
+        code="invalid",
+        detail=f"role is {role[:40]!r}; it can be {' or '.join(ROLES)}",
+        path=request.path,
+        request_id=request_id.of(request),
+    )
 
 
 def _fresh(response: JsonResponse) -> JsonResponse:

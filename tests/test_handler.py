@@ -2,13 +2,18 @@
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
+from controlplane import handler as handling
 from controlplane.handler import PAGES, Handler
+from controlplane.pools import Pool
+from tests.asking import ask
 
 seen: list[str] = []
 release = threading.Event()
@@ -38,7 +43,20 @@ def watching(get_response: Any) -> Any:
     return middleware
 
 
-urlpatterns = [path("page", page), path("hang", hang), path("api/v1/decisions", page)]
+def either(request: HttpRequest) -> HttpResponse:
+    """Hang if told so."""
+    return hang(request) if "hang" in request.GET else page(request)
+
+
+urlpatterns = [
+    path("page", page),
+    path("hang", hang),
+    path("admin/login/", either),
+    path("api/v1/decisions", either),
+    path("api/v1/outcomes", either),
+    path("api/v1/status", either),
+    path("api/v1/transitions", hang),
+]
 
 
 @pytest.fixture
@@ -93,3 +111,66 @@ async def test_a_decision_finds_a_thread_while_every_page_hangs(handler: Handler
 
     assert answer == (200, b"done")
     assert any(name.startswith("call") for name in seen)
+
+
+@asynccontextmanager
+async def hanging(handler: Handler, path: str, count: int) -> AsyncIterator[None]:
+    """Have so many requests hang in the block."""
+    tasks = [asyncio.create_task(ask(handler, path, query="hang=1")) for _ in range(count)]
+    await asyncio.sleep(0.1)
+    try:
+        yield
+    finally:
+        release.set()
+        await asyncio.gather(*tasks)
+
+
+async def test_a8_status_does_not_wait_behind_pages_that_hang(handler: Handler) -> None:
+    async with hanging(handler, "/api/v1/transitions", 80):
+        answer = await asyncio.wait_for(ask(handler, "/api/v1/status"), 5)
+
+    assert (answer.status, answer.body) == (200, b"done")
+
+
+async def test_s8_a_flood_of_sign_ins_takes_no_thread_of_pages_or_status(handler: Handler) -> None:
+    async with hanging(handler, "/admin/login/", 64):
+        pages = [ask(handler, path) for path in ("/page", "/api/v1/status", "/api/v1/decisions")]
+        answers = await asyncio.wait_for(asyncio.gather(*pages), 5)
+
+    assert [answer.status for answer in answers] == [200, 200, 200]
+
+
+@pytest.mark.parametrize(
+    ("path", "pool"),
+    [("/page", PAGES), ("/api/v1/status", handling.STATUS), ("/admin/login/", handling.SIGN_IN)],
+)
+async def test_s7_whoever_finds_the_queue_full_is_told_at_once(handler, path, pool) -> None:
+    filler = "/hang" if path == "/page" else path
+    async with hanging(handler, filler, pool.room):
+        answer = await asyncio.wait_for(ask(handler, path), 1)
+
+    assert answer.problem["status"] == answer.status == 503
+    assert (answer.problem["code"], answer.headers["retry-after"]) == ("busy", "1")
+    assert answer.problem["request_id"] == answer.headers["x-request-id"]
+    assert answer.headers["x-frame-options"] == "DENY"
+
+
+async def test_s7_whoever_waits_in_the_queue_for_too_long_is_told(handler, monkeypatch) -> None:
+    monkeypatch.setattr(PAGES, "wait_s", 0.1)
+    async with hanging(handler, "/hang", PAGES.threads):
+        late = await asyncio.wait_for(ask(handler, "/page"), 5)
+    after = await ask(handler, "/page")
+
+    assert (late.status, after.status) == (503, 200)
+    assert PAGES.under_way == 0
+
+
+async def test_s7_no_decision_is_a_503_however_full_it_is(handler, monkeypatch) -> None:
+    for name in ("CALLS", "LATE"):
+        monkeypatch.setattr(handling, name, Pool(name, threads=1, waiting=0, wait_s=0.1))
+    async with hanging(handler, "/api/v1/outcomes", 2):
+        decision = await asyncio.wait_for(ask(handler, "/api/v1/decisions"), 5)
+        outcome = await asyncio.wait_for(ask(handler, "/api/v1/outcomes"), 5)
+
+    assert (decision.status, decision.headers["retry-after"]) == (429, "1")
+    assert (outcome.status, outcome.headers["retry-after"]) == (503, "1")
