@@ -58,16 +58,31 @@ class NoUsableProvider(Conflict):
     code = "no_usable_provider"
 
 
-class BreakerUnavailable(FallbackError):
+class Unavailable(FallbackError):
+    """Something that is needed to answer is away: it may be asked again."""
+
+    code = "unavailable"
+    status = 503
+
+    def __init__(self, detail: str, retry_after_s: int = 1) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
+
+class BreakerUnavailable(Unavailable):
     """The shared state could not be reached in time. Decisions go on without it.
 
     `may_be_done`: it did not answer, so what was asked for may have been done all the same.
     """
 
     code = "breaker_unavailable"
-    status = 503
 
     def __init__(self, detail: str, retry_after_s: int = 1, *, may_be_done: bool = False) -> None:
-        super().__init__(detail)
-        self.retry_after_s = retry_after_s
+        super().__init__(detail, retry_after_s)
         self.may_be_done = may_be_done
+
+
+class ConfigurationUnavailable(Unavailable):
+    """What was named is not known here, and whether it exists could not be found out in time."""
+
+    code = "configuration_unavailable"

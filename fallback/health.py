@@ -71,7 +71,8 @@ QUESTIONS: Final = (DATABASE, MIGRATIONS, REDIS, EVENTS)
 
 
 async def configuration() -> Answer:
-    """Say whether this process can decide at all: it has read the configuration once."""
+    """Say whether this process can decide at all: it has read the configuration once. Where it goes
+    on with what it read before, because the database holds none or does not answer, say why."""
     age_s = catalog.age_s()
     if math.isinf(age_s):
         catalog.refresh(0)  # has a thread of its own look
@@ -81,8 +82,11 @@ async def configuration() -> Answer:
                 break
     if math.isinf(age_s):
         text = "the configuration has not been read from the database yet"
-        return Answer(Finding(Grade.FAILING, text))
-    return Answer(WELL, round(age_s, 1))
+        return Answer(Finding(Grade.FAILING, ": ".join(filter(None, (text, catalog.trouble())))))
+    catalog.current()  # has a look made where nobody asks but the prober
+    why = catalog.trouble()
+    found = Finding(Grade.DEGRADED, f"what was read before is in use: {why}") if why else WELL
+    return Answer(found, round(age_s, 1))
 
 
 Ask = Callable[[], Awaitable[Answer]]

@@ -5,12 +5,13 @@ slow hash protects guessable passwords) and cheap enough for every request. The 
 SECRET_KEY: a copy of the database alone verifies nothing. Checking touches memory only.
 """
 
+import functools
 import hashlib
 import hmac
 import re
 import secrets
 import threading
-import time
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -19,11 +20,11 @@ from django.conf import settings
 from django.db import connections
 from django.utils import timezone
 
-from fallback import catalog
+from fallback import catalog, metrics
 from fallback.models import ApiKey
 
 USED_EVERY = timedelta(minutes=1)  # `last_used_at` is at most this much behind
-UNKNOWN_LOOK_EVERY_S = 1.0  # strangers cannot make us read the database more often
+WAIT_S = 0.1  # how long a request waits for an idle process to look whether its key still holds
 
 _KEY = re.compile(r"stt_([a-z0-9]{1,16})\.([A-Za-z0-9_-]{1,128})")
 _SCHEME = re.compile(r"Bearer +(\S+) *", re.IGNORECASE)
@@ -36,8 +37,13 @@ class Refusal(StrEnum):
 
     MISSING = "No API key was sent: use the header “Authorization: Bearer stt_…”."
     INVALID = "The API key is not valid."
+    UNKNOWN = "There is no such API key."  # told to nobody: who guesses learns nothing
     DISABLED = "This API key is switched off."
     EXPIRED = "This API key has expired."
+    UNCERTAIN = (
+        "This API key cannot be checked now: it is not known here, and the database could not be"
+        " asked in time whether it is new. Try again; /readyz says what is wrong."
+    )
 
 
 def issue(row: ApiKey) -> str:
@@ -48,11 +54,16 @@ def issue(row: ApiKey) -> str:
     return f"stt_{public}.{secret}"
 
 
-def authenticate(header: str | None, now: datetime | None = None) -> catalog.Key | Refusal:
+def authenticate(
+    header: str | None, now: datetime | None = None, *, for_order: bool = False
+) -> catalog.Key | Refusal:
     """Return whose key an `Authorization` header carries, or why it is refused.
 
-    Never waits for the database, except that an unknown key may have the catalog read again, at
-    most once a second for all of them together, so that a key works as soon as it is made.
+    What is held is believed as long as the database confirmed it `catalog.CONFIRMED_S` ago or less;
+    a process that was idle for longer looks first, for `WAIT_S` at most. A key that seems to be
+    new, or good again, has everybody who uses it wait for a look. `for_order`: looks in any case,
+    for `catalog.CONFIRM_WAIT_S` at most, so that a key which was switched off anywhere gives no
+    order; while the database is away, orders go by what was last read of it.
     """
     if not header:
         return Refusal.MISSING
@@ -60,24 +71,61 @@ def authenticate(header: str | None, now: datetime | None = None) -> catalog.Key
     parts = scheme and _KEY.fullmatch(scheme[1])
     if not parts:
         return Refusal.INVALID
-    public, secret = parts[1], parts[2]
-    key = catalog.current().keys.get(public) or _look_again().keys.get(public)
-    return _checked(key, secret, now or timezone.now()) if key else Refusal.INVALID
+    public, secret, now = parts[1], parts[2], now or timezone.now()
+    found = _checked(catalog.confirmed(WAIT_S), public, secret, now)
+    if isinstance(found, catalog.Key):
+        if for_order:
+            found = _checked(_newest(found), public, secret, now)
+    elif found in _MAY_BE_OLD:
+        found = _chased(public, secret, now)
+    if isinstance(found, catalog.Key):
+        _usage.note(public, now, functools.partial(_rehashed, found, secret))
+    return found
 
 
-def _checked(key: catalog.Key, secret: str, now: datetime) -> catalog.Key | Refusal:
-    current, *older = peppers()
-    rehashed = ""
-    if not _matches(key, secret, current):
-        if not any(_matches(key, secret, pepper) for pepper in older):
-            return Refusal.INVALID
-        rehashed = hashed(secret, current)  # so that the older SECRET_KEY can be dropped one day
+_MAY_BE_OLD = {Refusal.UNKNOWN, Refusal.DISABLED, Refusal.EXPIRED}
+
+
+def _chased(public: str, secret: str, now: datetime) -> catalog.Key | Refusal:
+    """Check a key again that was unknown or no longer good, by a configuration in which it is."""
+    config, is_certain = catalog.chased(
+        lambda it: isinstance(_checked(it, public, secret, now), catalog.Key), f"key {public}"
+    )
+    found = _checked(config, public, secret, now)
+    if found is not Refusal.UNKNOWN:
+        return found
+    return Refusal.INVALID if is_certain else Refusal.UNCERTAIN
+
+
+def _newest(key: catalog.Key) -> catalog.Catalog:
+    """Return the configuration as it is now; as it was, where the database does not say."""
+    newest = catalog.looked_at_now()
+    if newest is None:
+        metrics.degraded("key_not_confirmed")
+        log.warning("key_not_confirmed", key=key.name, age_s=round(catalog.age_s(), 1))
+    return newest or catalog.current()
+
+
+def _checked(
+    config: catalog.Catalog, public: str, secret: str, now: datetime
+) -> catalog.Key | Refusal:
+    key = config.keys.get(public)
+    if key is None:
+        return Refusal.UNKNOWN
+    if not any(_matches(key, secret, pepper) for pepper in peppers()):
+        return Refusal.INVALID
     if not key.enabled:
         return Refusal.DISABLED
     if key.expires_at is not None and key.expires_at <= now:
         return Refusal.EXPIRED
-    _usage.note(key.public, now, rehashed)
     return key
+
+
+def _rehashed(key: catalog.Key, secret: str) -> str:
+    """Return the hash to store, so that an older SECRET_KEY can be dropped one day; empty where it
+    is stored."""
+    newest = peppers()[0]
+    return "" if _matches(key, secret, newest) else hashed(secret, newest)
 
 
 def peppers() -> list[bytes]:
@@ -95,19 +143,6 @@ def _matches(key: catalog.Key, secret: str, pepper: bytes) -> bool:
     return hmac.compare_digest(key.secret_hash, hashed(secret, pepper))
 
 
-_looked_lock = threading.Lock()
-_looked_at = float("-inf")
-
-
-def _look_again() -> catalog.Catalog:
-    global _looked_at
-    with _looked_lock:
-        now = time.monotonic()
-        is_due = now - _looked_at >= UNKNOWN_LOOK_EVERY_S
-        _looked_at = now if is_due else _looked_at
-    return catalog.refresh() if is_due else catalog.current()
-
-
 class Usage:
     """Remembers which keys were used, and writes that down in a thread of its own.
 
@@ -120,14 +155,15 @@ class Usage:
         self._pending: dict[str, tuple[datetime, str]] = {}
         self._writer: threading.Thread | None = None
 
-    def note(self, public: str, now: datetime, rehashed: str = "") -> None:
-        """Note a use; `rehashed` replaces the stored hash after SECRET_KEY was rotated."""
+    def note(self, public: str, now: datetime, rehashed: Callable[[], str]) -> None:
+        """Note a use; `rehashed` says what replaces the stored hash after SECRET_KEY was rotated,
+        empty if nothing does."""
         noted = self._noted.get(public)
         if noted is not None and now - noted < USED_EVERY:
             return
         with self._lock:
             self._noted[public] = now
-            self._pending[public] = (now, rehashed)
+            self._pending[public] = (now, rehashed())
             if self._writer is None:
                 self._writer = threading.Thread(target=self._write, name="key-usage", daemon=True)
                 self._writer.start()

@@ -9,6 +9,47 @@ from dataclasses import dataclass
 from typing import Final
 
 
+class Lately:
+    """What happened `times` or more within some seconds, by subject; bounded, safe for threads.
+
+    The seconds are counted from the first time. Past `most` subjects all are forgotten.
+    """
+
+    def __init__(
+        self,
+        seconds: float,
+        *,
+        times: int = 1,
+        most: int = 1000,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._seconds, self._times, self._most, self._clock = seconds, times, most, clock
+        self._noted: dict[str, tuple[float, int]] = {}  # since when, how often
+        self._lock = threading.Lock()
+
+    def has(self, subject: str) -> bool:
+        """Say whether it was noted so often within the time."""
+        return self._known(subject)[1] >= self._times
+
+    def note(self, subject: str) -> None:
+        """Note that it happened now."""
+        with self._lock:
+            if len(self._noted) >= self._most:
+                self._noted.clear()
+            since, count = self._known(subject)
+            self._noted[subject] = since, count + 1
+
+    def _known(self, subject: str) -> tuple[float, int]:
+        now = self._clock()
+        since, count = self._noted.get(subject, (now, 0))
+        return (since, count) if now - since < self._seconds else (now, 0)
+
+    def forget(self) -> None:
+        """Forget all of it."""
+        with self._lock:
+            self._noted.clear()
+
+
 class NotAgainWithin:
     """Whether something was not done within the last so many seconds; bounded, safe for threads.
 
@@ -18,20 +59,20 @@ class NotAgainWithin:
     def __init__(
         self, seconds: float, most: int = 1000, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._seconds, self._most, self._clock = seconds, most, clock
-        self._done: dict[str, float] = {}
+        self._done = Lately(seconds, most=most, clock=clock)
         self._lock = threading.Lock()
 
     def is_due(self, subject: str = "") -> bool:
         """Say whether it may be done now; if so it counts as done."""
         with self._lock:
-            now = self._clock()
-            if now - self._done.get(subject, float("-inf")) < self._seconds:
+            if self._done.has(subject):
                 return False
-            if len(self._done) >= self._most:
-                self._done.clear()
-            self._done[subject] = now
+            self._done.note(subject)
             return True
+
+    def forget(self) -> None:
+        """Begin anew; for tests."""
+        self._done.forget()
 
 
 MAX_CALLERS: Final = 10_000  # the least recently seen is forgotten first; about 200 bytes each

@@ -56,12 +56,10 @@ def process(request: pytest.FixtureRequest, redis_client: redis.Redis) -> Iterat
     catalog._cache = catalog.Cache(clock=time.monotonic if is_committing(request) else lambda: 0.0)
     status._board = status.Board()
     standin.shared = standin.StandIn()
-    keys._looked_at = float("-inf")
     throttling.buckets.cache_clear()
     budget.buckets.cache_clear()
-    budget.told._done.clear()
-    for once in (configuration._publish, configuration._tell, configuration._chase):
-        once._done.clear()
+    for once in (configuration._publish, configuration._tell, budget.told):
+        once.forget()
     keys._usage = keys.Usage()
     unknown._namings = unknown.Namings()
     metrics._configured.clear()

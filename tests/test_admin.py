@@ -73,7 +73,9 @@ def test_a_new_policy_is_saved_with_a_row_for_every_reason(admin_client: Client)
     admin_client.post(url("policy", "add"), policy_form())
 
     assert PolicyReason.objects.count() == len(Reason)
-    assert catalog._policies()[Policy.objects.get().pk].what_counts == DEFAULT_WHAT_COUNTS
+    assert (
+        catalog.loading._policies()[0][Policy.objects.get().pk].what_counts == DEFAULT_WHAT_COUNTS
+    )
 
 
 def test_changing_one_reason_keeps_the_others(admin_client: Client) -> None:

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import Permission, User
+from django.db import OperationalError
 from django.test import Client
 from django.utils import timezone
 
@@ -178,3 +179,20 @@ def test_buckets_are_bounded_and_forget_the_least_recent():
 
     assert buckets.take("a", 0) == 0
     assert buckets.take("c", 0) > 0
+
+
+def test_a3_while_no_configuration_was_ever_read_a_key_is_not_called_wrong(settings, monkeypatch):
+    settings.API_THROTTLE = {"caller": (100, 100), "stranger": (0.1, 3)}
+    throttling.buckets.cache_clear()
+    key = make_key()
+
+    def away(held):
+        raise OperationalError("no route to host")
+
+    monkeypatch.setattr(catalog, "_cache", catalog.Cache(away))
+    answers = [Api(key).decide() for _ in range(4)]
+    problem = assert_problem(answers[0], 503, "configuration_unavailable")
+
+    assert "/readyz" in problem["detail"]
+    assert answers[0]["Retry-After"] == "1"
+    assert answers[-1].status_code == 429  # an address that goes on is slowed down all the same

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.db import OperationalError, connection, connections
 from django.test.utils import CaptureQueriesContext
 
@@ -14,8 +15,10 @@ from fallback.catalog import Cache, Catalog
 from fallback.domain import Kind
 from fallback.models import ApiKey, ConfigRevision, Provider, Route, RouteStep
 from tests.configuration import make_policy, make_provider, make_route
+from tests.rest import make_key
 
 ANSWERS_WITHIN_S = 5.0
+WAIT_S = 1.0
 
 
 class Clock:
@@ -172,17 +175,18 @@ def test_what_an_idle_process_holds_is_confirmed_before_it_is_shown(clock: Clock
     cache.refresh(ANSWERS_WITHIN_S)
     clock.now += 3600
 
-    assert cache.confirmed().revision == 2
+    assert cache.confirmed(WAIT_S).revision == 2
 
 
 def test_what_was_confirmed_a_moment_ago_is_shown_without_another_look(clock: Clock) -> None:
     cache = Cache(revisions(1, 2), clock)
     cache.refresh(ANSWERS_WITHIN_S)
-    clock.now += catalog.LOOK_EVERY_S - 0.1
-    before = cache.confirmed().revision
+    clock.now += catalog.CONFIRMED_S
+    cache._looked_at = clock.now  # somebody has just asked
+    before = cache.confirmed(ANSWERS_WITHIN_S).revision
     clock.now += 0.2
 
-    assert (before, cache.confirmed().revision) == (1, 2)
+    assert (before, cache.confirmed(WAIT_S).revision) == (1, 2)
 
 
 def test_whoever_waits_for_a_confirmation_shares_the_look_under_way(
@@ -202,14 +206,13 @@ def test_whoever_waits_for_a_confirmation_shares_the_look_under_way(
     held = cache.current()  # a decision: it goes on with what is held, and has asked for a look
     threading.Timer(0.05, blocked.set).start()
 
-    assert (held.revision, cache.confirmed().revision) == (1, 2)
+    assert (held.revision, cache.confirmed(WAIT_S).revision) == (1, 2)
     assert next(numbers) == 3  # nobody asked for a look of their own
 
 
 def test_a_database_that_hangs_keeps_one_waiting_and_then_nobody(
-    clock: Clock, blocked: threading.Event, monkeypatch: pytest.MonkeyPatch
+    clock: Clock, blocked: threading.Event
 ) -> None:
-    monkeypatch.setattr(catalog, "CONFIRM_WAIT_S", 0.2)
     numbers = iter([1, 2])
 
     def load(held: Catalog | None) -> Catalog:
@@ -220,7 +223,7 @@ def test_a_database_that_hangs_keeps_one_waiting_and_then_nobody(
 
     def took_s() -> float:
         began = time.monotonic()
-        assert cache.confirmed().revision == 1
+        assert cache.confirmed(0.2).revision == 1
         return time.monotonic() - began
 
     cache = Cache(load, clock)
@@ -248,9 +251,9 @@ def test_a_database_that_fails_is_waited_for_by_nobody_until_it_answers(clock: C
     cache = Cache(load, clock)
     cache.refresh(ANSWERS_WITHIN_S)
     clock.now += 3600
-    seen = [cache.confirmed().revision for _ in range(3)]
+    seen = [cache.confirmed(WAIT_S).revision for _ in range(3)]
     clock.now += catalog.LOOK_EVERY_S + 0.1
-    cache.confirmed()
+    cache.confirmed(WAIT_S)
     eventually(lambda: cache.current().revision == 2)
 
     assert seen == [1, 1, 1]
@@ -317,6 +320,188 @@ def test_many_readers_share_one_look(clock: Clock, blocked: threading.Event) -> 
         reader.join()
 
     assert loads == ["catalog"]
+
+
+# --- a database that answers, and does not hold the configuration
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a3_a_database_without_a_configuration_never_replaces_the_one_that_is_held() -> None:
+    cache = Cache()
+    make_route()
+    held = cache.refresh(ANSWERS_WITHIN_S)
+    call_command("flush", interactive=False, verbosity=0)
+
+    assert held.revision > 0
+    assert cache.refresh(ANSWERS_WITHIN_S) is held
+    assert cache.looked_at_now(ANSWERS_WITHIN_S) is None
+    assert "manage.py seed" in cache.trouble
+    assert cache.failures == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a3_at_first_contact_it_is_not_taken_for_one_either() -> None:
+    cache = Cache()
+    cache.refresh(ANSWERS_WITHIN_S)
+
+    assert cache.age_s() == float("inf")
+    assert "manage.py seed" in cache.trouble
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("missing", [RouteStep, ApiKey])
+def test_a3_a_part_of_a_configuration_is_not_taken_for_it(missing: Any) -> None:
+    make_route()
+    make_key()
+    held = catalog.load()
+    connection.cursor().execute(f"DELETE FROM {missing._meta.db_table}")  # not there yet
+
+    with pytest.raises(catalog.NotWhole, match=f"0 of . {missing.__name__}"):
+        catalog.load()
+    assert catalog.load(held) is held
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_deleted_by_our_own_ways_leaves_a_whole_configuration() -> None:
+    make_route("one")
+    make_route("two")
+    make_key()
+    Route.objects.get(slug="one").delete()
+    ApiKey.objects.all().delete()
+
+    assert (list(catalog.load().routes), catalog.load().keys) == (["two"], {})
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_row_deleted_by_hand_is_taken_with_the_next_change() -> None:
+    make_route("one")
+    make_route("two")
+    connection.cursor().execute("DELETE FROM fallback_routestep")
+    with pytest.raises(catalog.NotWhole, match="save any setting in the admin"):
+        catalog.load()
+    make_provider("sarvam")
+
+    assert [len(route.steps) for route in catalog.load().routes.values()] == [0, 0]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_row_added_by_hand_makes_a_configuration_no_less_whole() -> None:
+    make_route("one")
+    RouteStep.objects.bulk_create(
+        [RouteStep(route=Route.objects.get(), provider=make_provider("sarvam"), position=9)]
+    )
+
+    assert len(catalog.load().routes["one"].steps) == 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_deletion_in_the_middle_of_a_load_is_no_missing_row(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make_route("one")
+    make_route("two")
+    read = catalog.loading._read
+
+    def meanwhile(revision: int) -> Any:
+        """Have somebody delete a route once the revision is read."""
+        Route.objects.filter(slug="one").delete()
+        return read(revision)
+
+    monkeypatch.setattr(catalog.loading, "_read", meanwhile)
+
+    assert list(catalog.load().routes) == ["two"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_revision_whose_rows_nobody_counted_is_taken_as_it_is() -> None:
+    make_route()
+    ConfigRevision.bump()  # a process was killed right after its commit
+    connection.cursor().execute("DELETE FROM fallback_routestep")
+    taken = catalog.load()
+    catalog.seal()
+
+    assert list(taken.routes) == ["breeze-buddy"]
+    assert ConfigRevision.with_rows()[1]["RouteStep"] == 0
+
+
+# --- what is not known here
+
+
+def test_s10_all_who_name_what_is_new_wait_for_one_look(
+    clock: Clock, blocked: threading.Event
+) -> None:
+    looks = []
+
+    def load(held: Catalog | None) -> Catalog:
+        looks.append(1)
+        if len(looks) > 1:
+            blocked.wait(ANSWERS_WITHIN_S)
+        return Catalog(revision=len(looks))
+
+    cache = Cache(load, clock)
+    cache.refresh(ANSWERS_WITHIN_S)
+    found = []
+
+    def ask() -> None:
+        found.append(cache.chased(lambda it: it.revision > 1, "new", ANSWERS_WITHIN_S))
+
+    callers = [threading.Thread(target=ask) for _ in range(64)]
+    for caller in callers:
+        caller.start()
+    blocked.set()
+    for caller in callers:
+        caller.join()
+
+    assert {(config.revision > 1, is_certain) for config, is_certain in found} == {(True, True)}
+    assert len(looks) <= 3
+
+
+def test_what_looks_did_not_find_again_and_again_is_not_waited_for(clock: Clock) -> None:
+    looks = []
+    cache = Cache(lambda held: looks.append(1) or Catalog(revision=1), clock)
+    cache.refresh(ANSWERS_WITHIN_S)
+
+    def ask(times: int) -> int:
+        """Return how many looks were made for it."""
+        before = len(looks)
+        for _ in range(times):
+            assert cache.chased(lambda it: False, "nonsense", ANSWERS_WITHIN_S)[1]
+        return len(looks) - before
+
+    first, again = ask(catalog.MISSES_MAX), ask(20)
+    clock.now += catalog.MISSES_S
+
+    assert (first, again, ask(1)) == (catalog.MISSES_MAX, 0, 1)
+
+
+def test_who_cannot_be_looked_for_may_exist(clock: Clock, blocked: threading.Event) -> None:
+    def load(held: Catalog | None) -> Catalog:
+        if held is not None and held.revision:
+            blocked.wait(ANSWERS_WITHIN_S)
+        return Catalog(revision=1)
+
+    cache = Cache(load, clock)
+    cache.refresh(ANSWERS_WITHIN_S)
+    began = time.monotonic()
+    found = [cache.chased(lambda it: False, "new", 0.1)[1] for _ in range(20)]
+
+    assert found == [False] * 20
+    assert time.monotonic() - began < 1  # one waited, and then nobody
+
+
+def test_a_change_is_looked_for_at_once_whatever_strangers_ask_for(clock: Clock) -> None:
+    cache = Cache(revisions(1, 1, 2), clock)
+    cache.refresh(ANSWERS_WITHIN_S)
+    stranger = threading.Thread(
+        target=lambda: cache.chased(lambda it: False, "nonsense", ANSWERS_WITHIN_S)
+    )
+    stranger.start()
+    began = time.monotonic()
+    for _ in range(20):
+        cache.refresh(ANSWERS_WITHIN_S)
+    stranger.join()
+
+    assert time.monotonic() - began < 20 * catalog.CHASE_PACE_S
 
 
 @pytest.mark.django_db(transaction=True)

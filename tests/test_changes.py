@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Begin with nothing held, and see no change unless it was announced."""
     monkeypatch.setattr(catalog, "_cache", catalog.Cache())
-    monkeypatch.setattr(catalog, "LOOK_EVERY_S", 3600.0)
+    monkeypatch.setattr(catalog.cache, "LOOK_EVERY_S", 3600.0)
     return
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.db import connection, connections
 from django.test import Client
 
@@ -18,6 +19,7 @@ from fallback import catalog, health, stream
 from fallback.domain import Kind
 from fallback.fitness import WELL
 from fallback.fitness.question import Question
+from tests.configuration import make_route
 
 NO_PUMP = "no pump asks for events: run manage.py pump"
 UNREACHABLE = "unix:///nowhere/redis.sock"
@@ -32,6 +34,12 @@ def redis_away(settings):
     }
 
 
+@pytest.fixture
+def configured(transactional_db: None) -> None:
+    """Give the database a configuration: without one no web process is ready."""
+    make_route()
+
+
 def test_liveness_asks_nothing_of_the_database(client: Client):
     response = client.get("/livez")
 
@@ -41,7 +49,7 @@ def test_liveness_asks_nothing_of_the_database(client: Client):
 
 @pytest.mark.postgres
 @pytest.mark.django_db(transaction=True)
-def test_the_web_is_ready_when_all_it_needs_answers(client: Client):
+def test_the_web_is_ready_when_all_it_needs_answers(client: Client, configured):
     response = client.get("/readyz")
 
     assert response.status_code == 200
@@ -74,7 +82,7 @@ def test_the_web_stays_ready_while_the_database_is_away(client: Client, monkeypa
 
 
 @pytest.mark.django_db(transaction=True)
-def test_health_answers_under_any_host_name(client: Client):
+def test_health_answers_under_any_host_name(client: Client, configured):
     response = client.get("/readyz", headers={"host": "10.1.2.3:8000"})
 
     assert response.status_code == 200
@@ -94,7 +102,7 @@ def test_an_unknown_role_is_a_problem_that_names_the_right_ones(client: Client):
     ("role", "code", "status"), [("web", 200, "degraded"), ("pump", 503, "failing")]
 )
 def test_without_redis_the_web_is_degraded_and_the_pump_fails(
-    client: Client, redis_away, role: str, code: int, status: str
+    client: Client, configured, redis_away, role: str, code: int, status: str
 ):
     response = client.get("/readyz", {"role": role})
 
@@ -118,6 +126,23 @@ def test_a4_a_web_process_that_never_read_the_configuration_is_not_ready(
 
     assert (response.status_code, response.json()["status"]) == (503, "failing")
     assert "not been read" in response.json()["checks"]["configuration"]["detail"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a3_a_database_without_a_configuration_is_told(client: Client, configured) -> None:
+    empty = {"interactive": False, "verbosity": 0}
+    well = client.get("/readyz").json()
+    call_command("flush", **empty)
+    catalog.refresh(5)
+    held = client.get("/readyz")
+    catalog._cache = catalog.Cache()
+    fresh = client.get("/readyz")
+    checks = [answer.json()["checks"]["configuration"] for answer in (held, fresh)]
+
+    assert well["checks"]["configuration"]["status"] == "ok"
+    assert [held.status_code, fresh.status_code] == [200, 503]
+    assert [check["status"] for check in checks] == ["degraded", "failing"]
+    assert all("run manage.py seed, or finish its restore" in check["detail"] for check in checks)
 
 
 @contextmanager
@@ -166,7 +191,9 @@ def probe(seconds: float, *, role: str) -> list[tuple[int, float, dict[str, Any]
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a4_probes_of_the_web_are_answered_at_once_while_the_database_hangs(client: Client):
+def test_a4_probes_of_the_web_are_answered_at_once_while_the_database_hangs(
+    client: Client, configured
+):
     client.get("/readyz")
     health.DATABASE.forget(2)
     with hanging(health.DATABASE), hanging(health.MIGRATIONS):

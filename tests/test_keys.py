@@ -1,11 +1,13 @@
 """A key is told by its hash alone, as soon as it exists and no longer than it is valid."""
 
+import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 
 from fallback import catalog, keys
@@ -21,7 +23,6 @@ def fresh(monkeypatch: pytest.MonkeyPatch, transactional_db: None) -> Iterator[N
     """Begin with nothing held and nothing noted, as a new process does."""
     monkeypatch.setattr(catalog, "_cache", catalog.Cache())
     monkeypatch.setattr(keys, "_usage", keys.Usage())
-    monkeypatch.setattr(keys, "_looked_at", float("-inf"))
     yield
     keys._usage.join(WRITTEN_WITHIN_S)
 
@@ -128,14 +129,72 @@ def test_a_key_works_as_soon_as_it_is_made() -> None:
     assert isinstance(keys.authenticate(f"Bearer {text}", NOW), catalog.Key)
 
 
-def test_unknown_keys_have_the_database_read_at_most_once_a_second() -> None:
+@pytest.mark.parametrize("name", ["unknown{}", "unknown"])
+def test_s10_unknown_keys_have_the_database_read_a_bounded_number_of_times(name: str) -> None:
     looks = []
-    catalog._cache = catalog.Cache(lambda held: looks.append(1) or catalog.Catalog())
+    catalog._cache = catalog.Cache(lambda held: looks.append(1) or catalog.Catalog(revision=1))
     catalog.refresh(WRITTEN_WITHIN_S)
-    for number in range(50):
-        keys.authenticate(f"Bearer stt_unknown{number}.secret", NOW)
+    over = time.monotonic() + 0.5
 
-    assert len(looks) == 2
+    def knock(stranger: int) -> None:
+        number = 0
+        while time.monotonic() < over:
+            number += 1
+            keys.authenticate(f"Bearer stt_{name.format(f'{stranger}x{number}')}.secret", NOW)
+
+    strangers = [threading.Thread(target=knock, args=(number,)) for number in range(8)]
+    for stranger in strangers:
+        stranger.start()
+    for stranger in strangers:
+        stranger.join()
+    pauses = (time.monotonic() - over + 0.5) / catalog.CHASE_PACE_S
+
+    assert 2 <= len(looks) <= pauses + 2
+
+
+def test_a3_while_nothing_was_ever_read_no_key_is_said_to_be_wrong() -> None:
+    def away(held: Any) -> Any:
+        raise OperationalError("no route to host")
+
+    catalog._cache = catalog.Cache(away)
+
+    assert keys.authenticate("Bearer stt_abc.secret", NOW) is Refusal.UNCERTAIN
+
+
+def test_s9_while_the_database_is_away_an_order_goes_by_what_was_last_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _, header = new_key("night", role=Role.OPERATOR)
+    _, off = new_key("gone", role=Role.OPERATOR, enabled=False)
+
+    def away(held: Any) -> Any:
+        raise OperationalError("no route to host")
+
+    monkeypatch.setattr(catalog._cache, "_load", away)
+    began = time.monotonic()
+    found = [keys.authenticate(one, NOW, for_order=True) for one in (header, off)]
+
+    assert isinstance(found[0], catalog.Key)
+    assert found[1] is Refusal.DISABLED
+    assert time.monotonic() - began < catalog.CONFIRM_WAIT_S
+
+
+def test_s9_a_call_does_not_wait_for_a_database_that_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _, header = new_key()
+    hangs = threading.Event()
+    monkeypatch.setattr(catalog._cache, "_load", lambda held: hangs.wait(WRITTEN_WITHIN_S) and held)
+    monkeypatch.setattr(catalog.cache, "CONFIRMED_S", -1.0)  # as if nobody had asked for long
+    took = []
+    for _ in range(3):
+        began = time.monotonic()
+        assert isinstance(keys.authenticate(header, NOW), catalog.Key)
+        took.append(time.monotonic() - began)
+    hangs.set()
+
+    assert took[0] < 0.25
+    assert max(took[1:]) < 0.05
 
 
 def test_a_known_key_is_checked_without_a_query_in_the_callers_thread() -> None:

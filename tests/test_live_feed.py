@@ -7,6 +7,7 @@ import time
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import Permission, User
+from django.db import OperationalError
 from django.test import Client as Browser
 from prometheus_client import REGISTRY
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -445,3 +446,17 @@ async def test_the_last_look_of_a_reader_is_not_the_first_snapshot_of_whoever_co
 
     states = {row["provider"]: row["state"] for row in later.taken[0]["breakers"]}
     assert states["soniox"] == "forced_open"
+
+
+async def test_a3_a_key_that_cannot_be_checked_now_is_told_to_come_back(monkeypatch):
+    def away(held):
+        raise OperationalError("no route to host")
+
+    monkeypatch.setattr(catalog, "_cache", catalog.Cache(away))
+    async with serving() as address, listen(address, "stt_abc.def") as feed:
+        with pytest.raises(ConnectionClosed) as closed:
+            await heard(feed, "never")
+
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (
+        1013, "this API key cannot be checked now",
+    )  # fmt: skip

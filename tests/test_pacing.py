@@ -1,6 +1,6 @@
 """Not again so soon, by subject, and never without a bound."""
 
-from fallback.pacing import NotAgainWithin
+from fallback.pacing import Lately, NotAgainWithin
 
 
 class Clock:
@@ -28,3 +28,18 @@ def test_subjects_without_end_are_forgotten_not_kept() -> None:
         assert paced.is_due(str(number))
 
     assert paced.is_due("0")
+
+
+def test_what_happens_often_is_told_apart_until_the_time_is_over() -> None:
+    clock = Clock()
+    lately = Lately(10, times=3, clock=clock)
+    seen = []
+    for _ in range(3):
+        seen.append(lately.has("a"))
+        lately.note("a")
+    seen += [lately.has("a"), lately.has("b")]
+    clock.now_s = 10
+    lately.note("a")
+
+    assert seen == [False, False, False, True, False]
+    assert not lately.has("a")

@@ -17,6 +17,7 @@ from fallback.domain import (
     MidCallAction,
     Order,
     Override,
+    Policy,
     Provider,
     Route,
     State,
@@ -447,9 +448,7 @@ def test_the_api_answers_304_until_there_is_news():
 
 def test_an_override_is_shown_with_author_reason_and_end():
     kept = Breaker(override=Override(State.SHADOW, "admin:ana", "trying", 0, 86_400_000))
-    shown = status._breaker(
-        BreakerView("a", Kind.STT, kept, None, 0, {}, 0), catalog.domain.Policy(), {}
-    )
+    shown = status._breaker(BreakerView("a", Kind.STT, kept, None, 0, {}, 0), Policy(), {})
 
     assert shown["override"] == {
         "state": "shadow",

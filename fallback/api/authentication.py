@@ -17,6 +17,7 @@ from rest_framework.request import Request
 from fallback import keys
 from fallback.api import throttling
 from fallback.api.texts import clean
+from fallback.errors import ConfigurationUnavailable
 from fallback.models import Role
 
 log = structlog.get_logger(__name__)
@@ -48,6 +49,12 @@ class Caller:
         return self.actor
 
 
+def _is_order(request: Request) -> bool:
+    """Whether only operators may do this."""
+    roles = getattr(request.parser_context.get("view"), "roles", {})
+    return bool(roles.get(request.method) == OPERATORS)
+
+
 def caller_of(request: Request) -> Caller:
     """Return who asks; only after `ApiView.check_permissions`."""
     return cast(Caller, request.user)
@@ -61,7 +68,7 @@ class BearerKey(BaseAuthentication):
         header = request.headers.get("Authorization")
         if not header:
             return None
-        found = keys.authenticate(header)
+        found = keys.authenticate(header, for_order=_is_order(request))
         if isinstance(found, keys.Refusal):
             refuse(request, found)
         return Caller(f"api:{found.name}", found.role, found.routes), None
@@ -87,11 +94,14 @@ class StaffSession(BaseAuthentication):
 
 
 def refuse(request: Request, refusal: keys.Refusal) -> NoReturn:
-    """Raise 401, or 429 for an address that keeps trying. The log never has the key."""
+    """Raise 401, 503 where the key could not be checked, or 429 for an address that keeps trying.
+    The log never has the key."""
     address = request.META.get("REMOTE_ADDR") or "unknown"
     if wait_s := throttling.wait_s("stranger", address):
         raise exceptions.Throttled(wait=wait_s)
     log.warning("api key refused", address=clean(address, 45), why=refusal.name.lower())
+    if refusal is keys.Refusal.UNCERTAIN:
+        raise ConfigurationUnavailable(str(refusal))
     if refusal is keys.Refusal.MISSING:
         raise exceptions.NotAuthenticated(str(refusal))
     raise exceptions.AuthenticationFailed(str(refusal))

@@ -24,7 +24,7 @@ from controlplane import request_id
 from controlplane.problem import CONTENT_TYPE
 from controlplane.problem import response as document
 from fallback import metrics
-from fallback.errors import BreakerUnavailable, FallbackError, Invalid, Problem
+from fallback.errors import FallbackError, Invalid, Problem, Unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -108,7 +108,7 @@ def respond(error: Exception, context: Mapping[str, Any]) -> HttpResponse:
 
 def _own(request: HttpRequest, error: FallbackError) -> HttpResponse:
     headers = {}
-    if isinstance(error, BreakerUnavailable):
+    if isinstance(error, Unavailable):
         headers["Retry-After"] = str(error.retry_after_s)
     return problem(
         request,

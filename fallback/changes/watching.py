@@ -3,14 +3,14 @@
 Any row of a `Configured` model that is saved or deleted, by whatever surface, bumps the revision
 in the same transaction, once, and before anything is written: so whoever changes the configuration
 waits for the revision's lock first, and two of them cannot wait for each other. On commit the
-breakers are given the new policies and this process's catalog is read again; other processes find
-the revision within `LOOK_EVERY_S`.
+number of rows is left beside the revision, the breakers are given the new policies, and this
+process's catalog is read again; other processes find the revision within `LOOK_EVERY_S`.
 """
 
 from typing import Any
 
 import structlog
-from django.db import models, transaction
+from django.db import DatabaseError, models, transaction
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete, pre_save
 from simple_history.signals import pre_create_historical_record
 
@@ -93,6 +93,10 @@ def announce() -> None:
     Redis being away is no reason to lose a change: it is stored, and the pump tells the breakers
     as soon as they can be reached.
     """
+    try:
+        catalog.seal()
+    except DatabaseError:  # the pump does it then
+        log.warning("configuration_not_sealed", exc_info=True)
     catalog.refresh(wait_s=2.0)
     try:
         services.publish_configuration()

@@ -90,7 +90,7 @@ async def may_still(scope: Scope) -> bool:
     """Say whether somebody who was let in may go on listening; so far as can be found out now."""
     try:
         return await _who(Knock.of(scope)) is not None
-    except Busy:
+    except (Busy, TryLater):
         return True
 
 
@@ -122,6 +122,8 @@ def is_ours(origin: str, host: str, scheme: str) -> bool:
 
 def _holder(key: str) -> Listener | None:
     found = keys.authenticate(key)
+    if found is keys.Refusal.UNCERTAIN:
+        raise TryLater("this API key cannot be checked now")
     return Listener("key", found.public) if isinstance(found, catalog.Key) else None
 
 

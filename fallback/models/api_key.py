@@ -31,7 +31,9 @@ class ApiKey(Configured):
         max_length=8, choices=Role.choices, default=Role.AGENT, help_text="What its holder may do."
     )
     enabled = models.BooleanField(
-        default=True, help_text="Off: refused from the next request on, in every process."
+        default=True,
+        help_text="Off: gives no order from then on, in any process, and nothing else after two"
+        " seconds. A process that cannot reach the database goes by what it last read there.",
     )
     expires_at = models.DateTimeField(
         null=True, blank=True, help_text="Refused from then on. Empty: never expires."

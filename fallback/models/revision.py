@@ -1,5 +1,7 @@
 """The revision of the configuration: one number that rises with every change."""
 
+from collections.abc import Mapping
+
 from django.db import models, transaction
 from django.utils import timezone
 
@@ -11,6 +13,10 @@ class ConfigRevision(models.Model):
 
     number = models.BigIntegerField(default=0, help_text="Rises with every change.")
     at = models.DateTimeField(auto_now=True)
+    sealed = models.BigIntegerField(default=0, help_text="The number that `rows` belongs to.")
+    rows = models.JSONField(
+        default=dict, help_text="How many rows of each model the configuration has."
+    )
 
     class Meta:
         constraints = [
@@ -42,6 +48,26 @@ class ConfigRevision(models.Model):
         On SQLite the transaction's beginning has done that already.
         """
         cls.objects.select_for_update().get_or_create(pk=cls.ONLY)
+
+    @classmethod
+    def seal(cls, rows: Mapping[str, int]) -> None:
+        """Keep how many rows the configuration has now; for the holder of the lock."""
+        cls.objects.filter(pk=cls.ONLY).update(sealed=models.F("number"), rows=rows)
+
+    @classmethod
+    def is_sealed(cls) -> bool:
+        """Say whether the number of rows is that of the present revision; so it is of none."""
+        return not cls.objects.exclude(sealed=models.F("number")).exists()
+
+    @classmethod
+    def with_rows(cls) -> tuple[int, dict[str, int]]:
+        """Return the number, 0 before the first change, and how many rows of each model there are
+        at it; empty where nobody has counted them yet."""
+        columns = ("number", "sealed", "rows")
+        number, sealed, rows = cls.objects.filter(pk=cls.ONLY).values_list(*columns).first() or (
+            0, 0, {},
+        )  # fmt: skip
+        return number, rows if sealed == number else {}
 
     @classmethod
     def current(cls) -> int:

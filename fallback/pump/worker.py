@@ -241,7 +241,8 @@ class _Aside:
 
 
 def _keep_up() -> None:
-    """Forget what is old. Any number of pumps may do it at once."""
+    """Count what nobody has counted, forget what is old. Any number of pumps may do it at once."""
+    catalog.seal()
     keep = timedelta(days=settings.HISTORY_DAYS)
     count = history.forget(timezone.now() - keep, at_most=FORGET_AT_MOST)
     count += changes.forget(timezone.now() - keep, at_most=FORGET_AT_MOST)

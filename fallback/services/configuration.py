@@ -1,7 +1,6 @@
 """The configuration that the breakers judge by, and what is found wrong with it at run time."""
 
 import threading
-from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
@@ -18,13 +17,11 @@ from fallback.services import unknown
 from fallback.standing import standing_overrides
 
 PUBLISH_S: Final = 1.0  # how often one process publishes of its own accord
-CHASE_S: Final = 1.0  # how often one process looks for what it does not know
 TELL_EVERY_MS: Final = 10 * 60_000  # the same misconfiguration is told once in this time
 DETAIL_MAX: Final = 500
 
 log = structlog.get_logger(__name__)
 _publish = NotAgainWithin(PUBLISH_S)
-_chase = NotAgainWithin(CHASE_S)
 _tell = NotAgainWithin(TELL_EVERY_MS / 1000)
 
 
@@ -71,15 +68,6 @@ def _publish_quietly() -> None:
         log.warning("configuration_not_published", error=str(error))
     finally:
         connections.close_all()
-
-
-def chased(config: Catalog, knows: Callable[[Catalog], bool], subject: str) -> Catalog:
-    """Return `config` if it knows what is asked for, else what a look finds.
-
-    What this process does not know may have been made elsewhere a moment ago. It does not look
-    again for `subject` within `CHASE_S`, nor for longer than a decision may take.
-    """
-    return config if knows(config) or not _chase.is_due(subject) else catalog.refresh()
 
 
 def policies_of(kind: Kind, config: Catalog) -> dict[str, Any]:

@@ -19,9 +19,15 @@ from fallback.domain import (
     Verdict,
     Walk,
 )
-from fallback.errors import BreakerUnavailable, NotFound, NotYours, NoUsableProvider
+from fallback.errors import (
+    BreakerUnavailable,
+    ConfigurationUnavailable,
+    NotFound,
+    NotYours,
+    NoUsableProvider,
+)
 from fallback.services import budget, unknown
-from fallback.services.configuration import chased, policies_of, publish_soon, tell_misconfigured
+from fallback.services.configuration import policies_of, publish_soon, tell_misconfigured
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +37,8 @@ def make_decision(
 ) -> Decision:
     """Answer which provider a call should use.
 
-    Redis away: from the last known state, `degraded`. Raises NotFound for an unknown route and
+    Redis away: from the last known state, `degraded`. Raises NotFound for an unknown route,
+    ConfigurationUnavailable for one that may exist and that nobody could look for, and
     NoUsableProvider when no step of it could be used by this agent for this call at all.
     `by`: whose key asks, as `api:<its name>`; `routes`: those it is bound to, none: all. Raises
     NotYours for another.
@@ -40,9 +47,16 @@ def make_decision(
         raise NotYours(not_yours(question.route, routes))
     began = time.perf_counter()
     with deadline.within(deadline.CALL_S):
-        config = chased(catalog.current(), lambda it: question.route in it.routes, "route")
+        config, is_certain = catalog.chased(
+            lambda it: question.route in it.routes, f"route {question.route}"
+        )
         named = (*(question.can_use or ()), *question.failed)
         unknown.note(config, route=question.route, providers=named, host=question.host, by=by)
+        if question.route not in config.routes and not is_certain:
+            raise ConfigurationUnavailable(
+                f"Route {question.route!r} is not known here, and the database could not be asked"
+                " in time whether it is new."
+            )
         made = _decide(question, config, by)
     metrics.decided(made.route.slug, made.provider, made.mode, time.perf_counter() - began)
     stats.decided(made.route.kind, made.provider)
@@ -78,7 +92,7 @@ def _decide(question: Question, config: Catalog, by: str) -> Decision:
         metrics.degraded("decision_unconfirmed")
         return decision.conclude(question, route, walk, degraded=True)
     revision = walk.revision or 0
-    newer = chased(config, lambda it: it.revision >= revision, f"revision {revision}")
+    newer, _ = catalog.chased(lambda it: it.revision >= revision, f"revision {revision}")
     if newer.routes.get(question.route, route) != route:
         return _decide(question, newer, by)
     return decision.conclude(question, route, walk)

@@ -26,7 +26,7 @@ from fallback.domain import (
 from fallback.errors import BreakerUnavailable, NotFound, NotYours
 from fallback.messages.blocks import clean
 from fallback.services import budget, unknown
-from fallback.services.configuration import chased, publish_configuration
+from fallback.services.configuration import publish_configuration
 from fallback.services.decisions import not_yours
 
 API: Final = "api:"  # what the name of a key is signed with
@@ -58,8 +58,8 @@ def _report(
         )
         for outcome in outcomes
     ]
-    config = chased(
-        catalog.current(), lambda it: all(_is_known(one, it) for one in outcomes), "outcomes"
+    config, _ = catalog.chased(
+        lambda it: all(_is_known(one, it) for one in outcomes), _names_of(outcomes)
     )
     foreign = _foreign(outcomes, config, routes)
     results: dict[int, Result] = {}
@@ -127,6 +127,11 @@ def _log_trip(kind: Kind, outcome: Outcome, recorded: Recorded) -> None:
 def _is_known(outcome: Outcome, config: Catalog) -> bool:
     is_route_known = not outcome.route or config.holds(Named.ROUTE, outcome.route)
     return is_route_known and config.holds(Named.PROVIDER, outcome.provider)
+
+
+def _names_of(outcomes: Sequence[Outcome]) -> str:
+    """Return what these outcomes name, as one short subject."""
+    return f"names {hash(frozenset((one.route, one.provider) for one in outcomes))}"
 
 
 def _note_unknown(outcome: Outcome, config: Catalog, by: str) -> None:
