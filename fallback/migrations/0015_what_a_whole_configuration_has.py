@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('fallback', '0013_alerts_that_wait'),
+        ('fallback', '0014_people_by_id'),
     ]
 
     operations = [
