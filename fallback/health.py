@@ -10,6 +10,7 @@ The pump needs both.
 
 import asyncio
 import math
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from fallback.fitness.question import FIRST_WAIT_S, POLL_S, Answer, Question
 Handler = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 
 PUMP_SILENT_S: Final = 15.0  # a living pump asks about once a second
+PUMP_WAITS_S: Final = 5.0  # a lock or a restart is over by then
 EVENT_LATE_S: Final = 60.0
 SCHEMA_KEPT_S: Final = 60.0  # nobody changes it but a release
 
@@ -57,6 +59,9 @@ def ask_pump() -> Finding:
     if silent_ms > PUMP_SILENT_S * 1000:
         text = f"no pump has asked for events for {silent_ms // 1000} s"
         raise NotFit(f"{text}: it waits for the database, or does not run")
+    waiting = stream.waiting()
+    if waiting and time.time() * 1000 - waiting.since_ms > PUMP_WAITS_S * 1000:
+        raise NotFit(f"pump {waiting.consumer} waits for the {waiting.what}: {waiting.why}")
     late_ms = max(stream.lag(kind).age_ms for kind in Kind)
     if late_ms > EVENT_LATE_S * 1000:
         raise NotFit(f"the oldest event has waited for {late_ms // 1000} s")

@@ -24,9 +24,11 @@ from fallback.models import (
     ApiKey,
     DeadLetter,
     Incident,
+    Position,
     Proposal,
     Provider,
 )
+from fallback.times import epoch_ms
 
 MOST: Final = 10  # of a sort; the last line says how many more there are
 LAGGING_S: Final = 10.0
@@ -54,6 +56,7 @@ def items(user: AbstractBaseUser | AnonymousUser, body: Mapping[str, Any]) -> li
         *_incidents(),
         *_overrides(body),
         *_pump(body),
+        *_history(),
         *_undelivered(),
         *_letters(),
         *_proposals(user),
@@ -118,6 +121,28 @@ def _pump(body: Mapping[str, Any]) -> Iterator[Item]:
             " incidents are late by that much.",
             "See that `manage.py pump` runs, and what its log says",
             admin_url("transition", "changelist"), "transition",
+        )  # fmt: skip
+
+
+def _history() -> Iterator[Item]:
+    since = timezone.now() - DEAD_SINCE
+    page = (admin_url("transition", "changelist"), "transition")
+    rows = list(Position.objects.filter(updated_at__gte=since))
+    missing = {
+        row.provider: sum(last - first + 1 for first, last, noticed_ms, is_told in row.missing
+                          if is_told and noticed_ms >= epoch_ms(since))
+        for row in rows
+    }  # fmt: skip
+    if names := sorted(name for name, count in missing.items() if count):
+        yield Item(
+            f"{sum(missing.values()):,} events of {', '.join(names[:MOST])} never came in the last"
+            " 24 h: history and alerts are without them.",
+            "See that a pump always runs", *page,
+        )  # fmt: skip
+    if names := sorted({row.provider for row in rows if row.forked_at and row.forked_at >= since}):
+        yield Item(
+            f"A failover of Redis forgot changes of {', '.join(names[:MOST])} that history has.",
+            "See that the orders among them still stand", *page,
         )  # fmt: skip
 
 

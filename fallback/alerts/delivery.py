@@ -30,7 +30,7 @@ from fallback.alerts.outages import Outages
 from fallback.alerts.outbox import COLLAPSE_S
 from fallback.messages.alerts import Told, incident_message, replies, trial
 from fallback.messages.blocks import Message
-from fallback.messages.events import RANK, REMINDER, TEST, Severity
+from fallback.messages.events import RANK, REMINDER, TEST, AlertEvent, Severity
 from fallback.models import Alert, AlertDestination, AlertThread
 
 BATCH: Final = 200  # alerts that one reply may settle
@@ -285,6 +285,8 @@ class Delivery(Claimed):
 
     def _first_message(self) -> Message:
         rows = self.thread.alerts.exclude(status=Alert.Status.SKIPPED)
+        if rows.exclude(status=Alert.Status.FOLDED).exists():
+            rows = rows.exclude(status=Alert.Status.FOLDED, event=AlertEvent.STATE_LOST)
         main = headline(list(rows.order_by("-at", "-pk")[:50]))
         if self.thread.key.startswith(TEST) and main:
             told = self.facts.told(main) or Told([], [], 0)

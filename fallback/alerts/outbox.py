@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from fallback import metrics
 from fallback.alerts.threads import thread_for
-from fallback.domain import Event
+from fallback.domain import Event, EventName
 from fallback.messages.events import MOST_IMPORTANT, TEST, AlertEvent, told_by
 from fallback.messages.template import bounded
 from fallback.messages.values import known_names, sample, values_of
@@ -28,6 +28,7 @@ from fallback.pacing import NotAgainWithin
 
 WAITING_MAX: Final = 1000  # undelivered alerts of one destination that are kept in full
 FOLDED_FROM: Final = 10_000
+LOSS_S: Final = 60.0  # kinds that lose their data within this time lost it together
 SHORT: Final = frozenset({"provider", "kind", "at", "state", "actor", "subject", "route"})
 SAY_EVERY_S: Final = 60.0
 COLLAPSE_S: Final = 2.0  # what happens within this time is one reply and one update
@@ -61,8 +62,9 @@ def _store(events: Sequence[Event]) -> None:
             if template is None or (event.id, destination.pk) in known:
                 continue
             known.add((event.id, destination.pk))
-            _add(event, AlertEvent(template.event), destination, waits[destination.pk])
-            waits[destination.pk] += 1
+            if not _is_part_of_a_loss(event, destination):
+                _add(event, AlertEvent(template.event), destination, waits[destination.pk])
+                waits[destination.pk] += 1
         if event.incident:  # what moved is shown, even where nothing is told of it
             touch(AlertThread.objects.filter(incident_key=event.incident).exclude(ts=""))
 
@@ -116,6 +118,27 @@ def _add(event: Event, name: AlertEvent, destination: AlertDestination, waits: i
         metrics.alerted(destination.name, "folded" if is_folded else "shortened")
         if _say.is_due(destination.name):
             log.error("alerts_wait", destination=destination.name, waiting=waits)
+
+
+def _is_part_of_a_loss(event: Event, destination: AlertDestination) -> bool:
+    """Fold what a loss of Redis's data did to one more kind into the alert that tells the loss."""
+    if event.name != EventName.STATE_LOST:
+        return False
+    list(AlertDestination.objects.select_for_update().filter(pk=destination.pk))  # one at a time
+    at, span = datetime.fromtimestamp(event.at_ms / 1000, UTC), timedelta(seconds=LOSS_S)
+    same = Alert.objects.filter(destination=destination, event=AlertEvent.STATE_LOST)
+    same = same.exclude(status=Alert.Status.FOLDED).exclude(event_id__startswith=TEST)
+    first = same.filter(at__gte=at - span, at__lte=at + span).order_by("-at", "-pk").first()
+    told = str(first.values.get("kind", "")).split(", ") if first else []
+    if first is None or event.kind in told:
+        return False
+    first.values = {**first.values, "kind": ", ".join([*told, event.kind])}
+    first.save(update_fields=["values"])
+    row = Alert(event_id=event.id, event=first.event, destination=destination, kind=event.kind,
+                thread=first.thread, at=at, status=Alert.Status.FOLDED)  # fmt: skip
+    Alert.objects.bulk_create([row], ignore_conflicts=True)
+    touch([first.thread])
+    return True
 
 
 def touch(threads: Iterable[AlertThread]) -> None:

@@ -93,6 +93,8 @@ def _subject(event: Event) -> str:
     """Return what events of one thread have in common."""
     if event.incident or event.name in EARLY:
         return f"{event.kind}:{event.provider}"
+    if event.name == EventName.STATE_LOST:
+        return event.name  # of all kinds together
     what = "order" if event.name in _ORDERS else event.name
     return clean(f"{what}:{event.kind}:{event.provider or event.reason}", 160)
 

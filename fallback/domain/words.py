@@ -178,6 +178,8 @@ class EventName(StrEnum):
     MISCONFIGURED = "misconfigured"
     STATE_LOST = "state_lost"
     PUMP_LAGGING = "pump_lagging"
+    EVENTS_MISSING = "events_missing"
+    EVENT_FORK = "event_fork"
 
 
 class MidCallAction(StrEnum):

@@ -2,15 +2,17 @@
 
 A breaker numbers its events 1, 2, 3, … within one life of Redis's data. A number that never comes
 was trimmed before any pump read it; one that comes twice with two different events is a fork: a
-failover lost what the first of them said. Both are counted and logged, and repaired elsewhere.
+failover lost what the first of them said. Both are counted, logged and told to people once; what
+can be repaired is, elsewhere.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import structlog
+from django.utils import timezone
 
 from fallback import metrics
-from fallback.domain import Event, Kind
+from fallback.domain import Event, EventName, Kind
 from fallback.models import Position
 from fallback.stream import number_of
 
@@ -19,6 +21,7 @@ SPANS_MAX = 50  # a position remembers this many gaps, the latest ones
 log = structlog.get_logger(__name__)
 
 Place = tuple[str, str, str]  # kind, provider, incarnation
+Tell = Callable[[EventName, Mapping[str, int]], None]  # what happened; events by provider
 
 
 def lock(events: Iterable[Event]) -> dict[Place, Position]:
@@ -51,6 +54,7 @@ def follow(positions: dict[Place, Position], new: Iterable[Event]) -> None:
         is_expected = take(position, _number(event), noticed_ms=event.version // 1000)
         if not is_expected and event.is_transition:
             position.forks += 1
+            position.forked_at = timezone.now()
             metrics.degraded("event_fork")
             log.warning("event_fork", kind=event.kind, provider=event.provider, event_id=event.id)
     for position in positions.values():
@@ -73,25 +77,34 @@ def take(position: Position, number: int, *, noticed_ms: int) -> bool:
     return False
 
 
-def tell_holes(kind: Kind, *, until_ms: int) -> None:
-    """Log and count, once, what did not come below an event written by `until_ms`.
+def tell_breaks(kind: Kind, *, until_ms: int, tell: Tell) -> None:
+    """Tell, once, what did not come below an event written by `until_ms`, and what came twice.
 
     Only right when every event written by then was carried: until then another pump may hold it.
+    In a transaction of the caller's: when `tell` raises, it is told the next time.
     """
+    missing: dict[str, int] = {}
+    forks: dict[str, int] = {}
     for position in Position.objects.select_for_update().filter(kind=kind).order_by("pk"):
         untold = [span for span in position.missing if not span[3] and span[2] <= until_ms]
         for span in untold:
             span[3] = True
+            first, last = span[:2]
+            missing[position.provider] = missing.get(position.provider, 0) + last - first + 1
             metrics.degraded("event_hole")
             log.warning(
-                "events_missing",
-                kind=kind,
-                provider=position.provider,
-                first=span[0],
-                last=span[1],
+                "events_missing", kind=kind, provider=position.provider, first=first, last=last
             )
-        if untold:
+        new_forks = position.forks - position.forks_told
+        if new_forks > 0:
+            forks[position.provider] = forks.get(position.provider, 0) + new_forks
+            position.forks_told = position.forks
+        if untold or new_forks > 0:
             position.save()
+    if missing:
+        tell(EventName.EVENTS_MISSING, missing)
+    if forks:
+        tell(EventName.EVENT_FORK, forks)
 
 
 def _place(event: Event) -> Place | None:

@@ -20,11 +20,19 @@ from fallback.standing import latest
 log = structlog.get_logger(__name__)
 
 
-def reconcile(kind: Kind, views: Sequence[BreakerView], *, version: int, now_ms: int) -> int:
+def reconcile(
+    kind: Kind,
+    views: Sequence[BreakerView],
+    *,
+    version: int,
+    now_ms: int,
+    tell: positions.Tell = lambda _what, _events: None,
+) -> int:
     """Bring open incidents in line with the breakers as they were at `version`; count the repairs.
 
-    Also takes over the numbers of calls, which rise without an event, and tells of holes. A
-    provider about which history knows more than this snapshot is left for the next one.
+    Also takes over the numbers of calls, which rise without an event, and has holes and forks told
+    to people by `tell`. A provider about which history knows more than this snapshot is left for
+    the next one.
     """
     going_on = list(Incident.objects.filter(kind=kind, closed_at=None))
     repairs = 0
@@ -33,7 +41,7 @@ def reconcile(kind: Kind, views: Sequence[BreakerView], *, version: int, now_ms:
         if _differs(own, view):
             repairs += _repair(view, version=version, now_ms=now_ms)
     with transaction.atomic():
-        positions.tell_holes(kind, until_ms=now_ms)
+        positions.tell_breaks(kind, until_ms=now_ms, tell=tell)
     return repairs
 
 

@@ -125,4 +125,18 @@ DEFAULTS: Final[dict[AlertEvent, Default]] = {
         "{entries} events are not carried yet: history, alerts and dashboard are behind.",
         Severity.CRITICAL,
     ),
+    AlertEvent.EVENTS_MISSING: Default(
+        "Events are missing",
+        "History has holes: {entries} events never came, of {providers}",
+        "They left the stream before a pump carried them: no pump ran for too long. What they told"
+        " is missing in history and in alerts; the breakers themselves are as they should be.",
+        Severity.WARNING,
+    ),
+    AlertEvent.EVENT_FORK: Default(
+        "A failover forgot changes",
+        "Redis forgot {entries} changes that history has, of {providers}",
+        "A failover lost its newest writes: the breakers go on from before them. Look whether an"
+        " operator's order is among what was lost.",
+        Severity.WARNING,
+    ),
 }

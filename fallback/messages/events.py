@@ -25,6 +25,8 @@ class AlertEvent(StrEnum):
     MISCONFIGURED = "misconfigured"
     STATE_LOST = "state_lost"
     PUMP_LAGGING = "pump_lagging"
+    EVENTS_MISSING = "events_missing"
+    EVENT_FORK = "event_fork"
 
 
 class Severity(StrEnum):

@@ -12,7 +12,7 @@ Values = Mapping[str, str | int]
 # name -> (what it is, a sample)
 NAMES: Final[dict[str, tuple[str, str | int]]] = {
     "provider": ("slug of the provider", "soniox"),
-    "kind": ("stt, tts or llm", "stt"),
+    "kind": ("stt, tts or llm; of a loss of data all that lost it", "stt"),
     "at": ("when it happened", 1_795_348_860_000),
     "state": ("the breaker's state after it", "open"),
     "before": ("the breaker's state before it", "closed"),
@@ -50,7 +50,8 @@ NAMES: Final[dict[str, tuple[str, str | int]]] = {
     "subject": ("what it is about", "route breeze-buddy"),
     "detail": ("what is wrong", "step google is disabled"),
     "age_s": ("age of the oldest waiting event in seconds", 42),
-    "entries": ("events that wait", 120),
+    "entries": ("events that wait, or are missing", 120),
+    "providers": ("the providers it is about", "soniox, deepgram"),
 }
 TIMES: Final = frozenset({"at", "until"})
 KEY_MAX: Final = 40  # characters of the name of an API key
@@ -82,6 +83,8 @@ _OF: Final[dict[AlertEvent, frozenset[str]]] = {
     AlertEvent.MISCONFIGURED: _ALL | {"subject", "detail"},
     AlertEvent.STATE_LOST: _ALL,
     AlertEvent.PUMP_LAGGING: _ALL | {"age_s", "entries"},
+    AlertEvent.EVENTS_MISSING: _ALL | {"providers", "entries"},
+    AlertEvent.EVENT_FORK: _ALL | {"providers", "entries"},
 }
 
 

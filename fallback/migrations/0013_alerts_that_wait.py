@@ -18,6 +18,6 @@ class Migration(migrations.Migration):
         migrations.AlterField(
             model_name='alert',
             name='status',
-            field=models.CharField(choices=[('pending', 'pending'), ('sending', 'sending'), ('sent', 'sent'), ('dead', 'not delivered'), ('skipped', 'skipped: its template was switched off'), ('folded', "folded: too many waited, its incident's message tells it")], default='pending', max_length=8),
+            field=models.CharField(choices=[('pending', 'pending'), ('sending', 'sending'), ('sent', 'sent'), ('dead', 'not delivered'), ('skipped', 'skipped: its template was switched off'), ('folded', "folded: told by its thread's message alone")], default='pending', max_length=8),
         ),
     ]

@@ -53,6 +53,8 @@ class Position(models.Model):
     forks = models.PositiveIntegerField(
         default=0, help_text="Numbers that came twice with different events."
     )
+    forks_told = models.PositiveIntegerField(default=0, help_text="Of these, told to people.")
+    forked_at = models.DateTimeField(null=True, help_text="When the last of them was seen.")
     updated_at = models.DateTimeField(auto_now=True)
 
     class Meta:

@@ -75,7 +75,7 @@ class Alert(models.Model):
         SENT = "sent", "sent"
         DEAD = "dead", "not delivered"
         SKIPPED = "skipped", "skipped: its template was switched off"
-        FOLDED = "folded", "folded: too many waited, its incident's message tells it"
+        FOLDED = "folded", "folded: told by its thread's message alone"
 
     event_id = models.CharField(max_length=160)
     event = models.CharField(max_length=32)

@@ -2,8 +2,9 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 import structlog
@@ -42,6 +43,7 @@ REHEARSALS_S: Final = 0.5  # somebody sits before the page and waits
 LATEST_S: Final = 60.0  # what is done beside the events and fails is tried again by then
 LAGGING_MS: Final = 10_000
 LAGGING_EVERY_MS: Final = 5 * 60_000
+BREAKS_EVERY_MS: Final = 10 * 60_000
 SETTLED_MS: Final = 500  # a snapshot's own events are written within this time of it
 FORGET_AT_MOST: Final = 1000  # rows of a kind in one upkeep: a bounded delete
 
@@ -185,7 +187,9 @@ class Pump:
         if before and (lag.oldest_ms is None or lag.oldest_ms > before.now_ms + SETTLED_MS):
             version, now_ms = before.version, before.now_ms
             self._repairs.do(
-                lambda: history.reconcile(kind, before.views, version=version, now_ms=now_ms)
+                lambda: history.reconcile(
+                    kind, before.views, version=version, now_ms=now_ms, tell=partial(_tell, kind)
+                )
             )
 
     def _leave(self) -> None:
@@ -253,6 +257,17 @@ def _keep_up() -> None:
         log.info("history_forgotten", rows=count)
     for kind in Kind:
         stream.forget_silent(kind)
+
+
+def _tell(kind: Kind, what: EventName, events: Mapping[str, int]) -> None:
+    """Tell people of events that are missing or came twice; a spell of them once."""
+    breaker.announce(
+        kind,
+        what,
+        "history",
+        every_ms=BREAKS_EVERY_MS,
+        evidence={"entries": sum(events.values()), "providers": ", ".join(sorted(events)[:20])},
+    )
 
 
 def _say_lagging(kind: Kind, lag: stream.Lag) -> None:

@@ -36,9 +36,14 @@ def publish_configuration() -> None:
         return
     overrides, is_known = _past()
     for kind in Kind:
+        policies = policies_of(kind, config)
         standing = {slug: order for (of, slug), order in overrides.items() if of == kind}
         status = breaker.configure(
-            kind, config.revision, policies_of(kind, config), overrides=standing, is_known=is_known
+            kind,
+            config.revision,
+            policies,
+            overrides=standing,
+            is_known=is_known and bool(policies),  # who has no breakers has lost none
         )
         unknown.forget_known(kind, config)
         log.debug("configuration_published", kind=kind, revision=config.revision, status=status)
