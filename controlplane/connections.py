@@ -130,6 +130,11 @@ class Connection(HttpToolsProtocol):
             self.transport.write(HEAD_TOO_LARGE)
             self.transport.close()
 
+    def send_400_response(self, msg: str) -> None:
+        """Say whose it was that sent something else than HTTP."""
+        log.info("not_http", ip=self.client and self.client[0])
+        super().send_400_response(msg)
+
     def on_message_begin(self) -> None:
         """Wait for the next request of a connection that was kept alive."""
         super().on_message_begin()

@@ -77,6 +77,16 @@ def logging_config(log_format: str, level: str) -> dict[str, Any]:
     }
 
 
+# What uvicorn says of sockets and of what is no HTTP: the product says it with address and id.
+UVICORN_SAYS: Final = (
+    '%s - "WebSocket',
+    "connection open",
+    "connection closed",
+    "connection rejected",
+    "Invalid HTTP request",
+)
+
+
 class OneLineARequest(logging.Filter):
     """Drop what others log beside the request log: Django's lines of refused requests with their
     tracebacks, and uvicorn's of sockets, whose addresses have the query string."""
@@ -85,14 +95,16 @@ class OneLineARequest(logging.Filter):
         """Say whether the line is written; what it must not show is taken from it."""
         record.__dict__.pop("color_message", None)  # uvicorn's message again, for terminals
         if record.name == "uvicorn.error":
-            return '"WebSocket' not in str(record.msg)
+            return not str(record.msg).startswith(UVICORN_SAYS)
         if not record.name.startswith("django"):
             return True
         record.__dict__.pop("request", None)  # shown, it has the query string
-        if getattr(record, "status_code", 500) < 500:
-            record.exc_info = None
-            return record.name != "django.request"
-        return record.name != "django.request" or record.exc_info is not None
+        if getattr(record, "status_code", 500) >= 500:
+            return record.name != "django.request" or record.exc_info is not None
+        record.exc_info = None
+        if record.levelno > logging.WARNING:  # that a stranger is refused is no error of ours
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
+        return record.name != "django.request"
 
 
 def clean(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -15,7 +15,7 @@ from fallback.api.schema import DocsView, SchemaView
 from fallback.api.stats import StatsView
 from fallback.api.status import StatusView
 from fallback.exporter import exposition
-from fallback.live.consumer import StatusConsumer
+from fallback.live.consumer import StatusConsumer, nowhere
 from fallback.live.page import dashboard, give_order
 from fallback.slack import listening
 
@@ -39,5 +39,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
 ]
 
 websocket_urlpatterns: list[Any] = [
-    path("ws/v1/status", StatusConsumer.as_asgi())  # type: ignore[arg-type] # ASGI, not a view
+    path("ws/v1/status", StatusConsumer.as_asgi()),  # type: ignore[arg-type] # ASGI, not a view
+    re_path("", nowhere),  # type: ignore[arg-type]
 ]

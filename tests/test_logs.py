@@ -9,7 +9,9 @@ import logging.config
 
 import pytest
 import structlog
+from django.contrib.auth.models import User
 from django.http import HttpRequest
+from django.test import Client as Browser
 from django.urls import path
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
@@ -157,6 +159,23 @@ async def test_s20_a_request_is_one_line_with_no_query_string_and_no_traceback(
     assert found[-1]["path"] == address
 
 
+@pytest.fixture
+def viewer() -> str:
+    """Return the cookie of somebody signed in who may do nothing in the admin."""
+    browser = Browser()
+    browser.force_login(User.objects.create_user("vi", is_staff=True))
+    return f"sessionid={browser.cookies['sessionid'].value}"
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_s20_what_the_admin_refuses_is_one_line_that_says_whom(everything, viewer):
+    answered = await ask(Handler(), "/admin/auth/user/", headers={"cookie": viewer})
+
+    [line] = told(everything)
+    assert (answered.status, line["status"], line["by"]) == (403, 403, "admin:vi")
+    assert line["level"] == "warning"
+
+
 @pytest.mark.django_db(transaction=True)
 async def test_s20_on_a_real_server_nothing_else_is_written(everything):
     async with serving() as address:
@@ -166,11 +185,19 @@ async def test_s20_on_a_real_server_nothing_else_is_written(everything):
                      b"Connection: close\r\n\r\n")  # fmt: skip
         await reader.read()
         writer.close()
-        with pytest.raises(InvalidStatus):
-            await connect(f"ws://{address}/ws/v1/status?key=hunter2", proxy=None)
+        for where in ("/ws/v1/status?key=hunter2", "/ws/nope?key=hunter2"):
+            with pytest.raises(InvalidStatus) as refused:
+                await connect(f"ws://{address}{where}", proxy=None)
+            assert refused.value.response.status_code == 403
+        for garbage in (b"\x16\x03\x01\x02\x00\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(garbage)
+            assert b" 400 " in await reader.readline()
+            writer.close()
 
-    requests = [it for it in told(everything) if "/nope" in str(it)]
-    assert len(requests) == 1
+    events = [it["event"] for it in told(everything) if it["logger"] != "uvicorn.error"]
+    assert events == ["request", "feed_refused", "feed_refused", "not_http", "not_http"]
+    assert [it for it in told(everything) if "exception" in it] == []
     assert "hunter2" not in everything.getvalue()
 
 

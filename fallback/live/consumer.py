@@ -101,6 +101,14 @@ class StatusConsumer(AsyncWebsocketConsumer):
             self._task.cancel()
 
 
+async def nowhere(scope: Any, receive: Any, send: Any) -> None:
+    """Refuse a socket at any other address: no stranger's request is an error of ours."""
+    request_log.mark(scope, request_id.sent_in(scope))
+    log.warning("feed_refused", why="no such address")
+    await receive()
+    await send({"type": "websocket.close"})
+
+
 def _kind_of(text: str) -> str:
     try:
         message = json.loads(text)
