@@ -10,6 +10,7 @@ import functools
 import time
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from math import inf
 from typing import Any, Final
 
 from redis.connection import Connection, ConnectionPool, SSLConnection
@@ -25,16 +26,22 @@ from fallback import deadline
 from fallback.aside import Aside
 
 TURN: Final = 1.2  # how much longer than a handshake an answer may take
+SENT_AT_ONCE: Final = 32_768  # bytes that a socket's buffer takes without waiting
 OPENING: Final = Aside("redis-open", threads=16, at_most_s=1.0)
 
 
 class BoundedSocket:
-    """A socket each of whose waits is the shorter of its timeout and the thread's deadline."""
+    """A socket each of whose waits is the shorter of its timeout and the thread's deadline.
 
-    __slots__ = ("_socket", "_timeout_s")
+    It stands on the path of every decision, so what redis-py asks each time is at hand.
+    """
+
+    __slots__ = ("_socket", "_timeout_s", "fileno", "pending")
 
     def __init__(self, socket: Any) -> None:
         self._socket, self._timeout_s = socket, socket.gettimeout()
+        self.fileno = socket.fileno
+        self.pending = getattr(socket, "pending", int)  # decrypted bytes: none without TLS
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._socket, name)
@@ -44,28 +51,32 @@ class BoundedSocket:
         self._timeout_s = seconds
         self._socket.settimeout(seconds)
 
-    def recv_into(self, *arguments: Any) -> int:
+    def recv_into(self, buffer: Any, *size: int) -> int:
         """Receive into a buffer. Raises TimeoutError."""
         self._limit()
-        return int(self._socket.recv_into(*arguments))
+        received: int = self._socket.recv_into(buffer, *size)
+        return received
 
-    def recv(self, *arguments: Any) -> bytes:
+    def recv(self, *arguments: Any) -> Any:
         """Receive. Raises TimeoutError."""
         self._limit()
-        return bytes(self._socket.recv(*arguments))
+        return self._socket.recv(*arguments)
 
     def sendall(self, data: Any) -> None:
         """Send all of it. Raises TimeoutError."""
-        self._limit()
+        if len(data) > SENT_AT_ONCE:
+            self._limit()
         self._socket.sendall(data)
 
     def _limit(self) -> None:
-        left_s = deadline.left_s()
-        if self._timeout_s == 0:  # a look whether anything is there, which does not wait
+        left_s, timeout_s = deadline.left_s(), self._timeout_s
+        if timeout_s == 0:  # a look whether anything is there, which does not wait
             return
         if left_s <= 0:
             raise TimeoutError("the time for this answer is over")
-        self._socket.settimeout(left_s if self._timeout_s is None else min(left_s, self._timeout_s))
+        if timeout_s is None or left_s < timeout_s:
+            timeout_s = None if left_s == inf else left_s
+        self._socket.settimeout(timeout_s)
 
 
 class Bounded:

@@ -25,8 +25,16 @@ class Aside:
         self._threads = ThreadPoolExecutor(self._count, thread_name_prefix=self._name)
 
     def start(self, work: Callable[[], T]) -> Future[T]:
-        """Begin the work, and return at once."""
-        return self._threads.submit(self._bounded, work)
+        """Begin the work, and return at once. As the interpreter ends it is done in place."""
+        try:
+            return self._threads.submit(self._bounded, work)
+        except RuntimeError:  # no thread begins any more; what is written at the end still must be
+            done: Future[T] = Future()
+            try:
+                done.set_result(self._bounded(work))
+            except Exception as error:
+                done.set_exception(error)
+            return done
 
     def ask(self, work: Callable[[], T]) -> T:
         """Return what the work returns. Raises TimeoutError when the asker's time is over before:

@@ -36,4 +36,5 @@ class within:  # noqa: N801 - read as a word: `with within(0.2):`
 
 def left_s() -> float:
     """Return for how many seconds this thread may still wait; below zero: its time is over."""
-    return float(getattr(_thread, "until_s", inf)) - time.monotonic()
+    until_s: float = getattr(_thread, "until_s", inf)
+    return until_s - time.monotonic()

@@ -57,6 +57,26 @@ def test_outcomes_are_refused_whole_with_the_time_to_come_back(operator, damaged
     assert int(response["Retry-After"]) >= 1
 
 
+def test_s22_a_refusal_is_told_in_plain_words_and_logged_in_redis_own(operator, damaged, caplog):
+    response = operator.report(outcome(reason="connection"))
+    detail = response.json()["detail"]
+
+    assert detail.startswith("Redis refused the write")
+    assert not any(word in detail.lower() for word in ("script", "wrongtype", "f_", "@", "error"))
+    assert "WRONGTYPE" in caplog.text
+
+
+def test_s22_what_can_be_said_of_the_cause_is_said(operator, redis_client):
+    redis_client.config_set("min-replicas-to-write", 1)
+    try:
+        response = operator.report(outcome(reason="connection"))
+    finally:
+        redis_client.config_set("min-replicas-to-write", 0)
+
+    assert_problem(response, 503, "breaker_unavailable")
+    assert response.json()["detail"].startswith("Redis refused the write: this server is not the m")
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body"),
     [

@@ -3,9 +3,10 @@
 import pytest
 import redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoScriptError, OutOfMemoryError, ResponseError
 
-from fallback.breaker import Breakers
+from fallback import deadline
+from fallback.breaker import Breakers, link
 from fallback.breaker.link import FIRST_PAUSE_S, LONGEST_PAUSE_S, MISSES, Link
 from fallback.domain import Kind, Policy
 from fallback.errors import BreakerUnavailable
@@ -93,6 +94,44 @@ def test_a_refusal_is_no_miss(server: Server) -> None:
         server.ask()
 
     assert server.asked == MISSES + 5
+
+
+@pytest.mark.parametrize("code", ["READONLY", "NOREPLICAS", "MASTERDOWN"])
+def test_a1_each_word_of_a_server_that_is_not_the_master_drops_its_connections(
+    server: Server, code: str
+) -> None:
+    """Redis 6.2 has it in the text alone, when a script is refused."""
+    dropped: list[str] = []
+    server.link = Link(clock=lambda: server.now_s, forget=lambda: dropped.append(code))
+    server.error = ResponseError(f"Error running script: @user_script:211: -{code} no")
+    server.ask()
+
+    assert dropped == [code]
+
+
+def test_a1_no_other_refusal_drops_the_connections(server: Server) -> None:
+    dropped: list[str] = []
+    server.link = Link(clock=lambda: server.now_s, forget=lambda: dropped.append("all"))
+    for error in (ResponseError("WRONGTYPE Operation"), OutOfMemoryError("command not allowed")):
+        server.error = error
+        server.ask()
+
+    assert dropped == []
+
+
+def test_s22_a_full_redis_is_told_as_such(server: Server) -> None:
+    server.error = ResponseError("Error running script: @user_script: -OOM command not allowed")
+    with pytest.raises(BreakerUnavailable, match="Redis refused the write: it is out of memory"):
+        server.link.ask(server.answer)
+
+
+def test_a2_too_little_time_left_says_nothing_of_redis(server: Server) -> None:
+    """Whoever waited elsewhere for most of his time is no proof that Redis is slow."""
+    with deadline.within(link.ANSWER_S / 3):
+        answers = [server.ask() for _ in range(MISSES + 1)]
+
+    assert set(answers) == {"away"}
+    assert (server.asked, server.link.is_down) == (0, False)
 
 
 def test_a_demoted_master_is_left_and_looked_up_anew(redis_client: redis.Redis) -> None:
