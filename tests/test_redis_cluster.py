@@ -1,5 +1,9 @@
 """A real Cluster of three nodes: the connection factory, and an outage of each kind."""
 
+import contextlib
+import os
+import time
+
 import pytest
 import redis
 from django_redis import get_redis_connection
@@ -8,14 +12,17 @@ from redis.cluster import RedisCluster
 from controlplane.embedded_redis import find_binary
 from controlplane.redis_options import RedisServers, caches
 from controlplane.supervisor import spawn, stop
-from fallback.breaker import Breakers
+from fallback import deadline
+from fallback.breaker import Breakers, link
 from fallback.domain import Kind, Policy
+from fallback.errors import BreakerUnavailable
 from fallback.fitness import WELL, redis_server
 from tests.processes import eventually, free_port
 from tests.scenes import CHAIN, asked, outcome
 
 SLOTS = 16384
 NODES = 3
+DECISIONS = int(os.environ.get("SLOW_DECISIONS", "40"))
 
 
 def is_up(client: redis.Redis) -> bool:
@@ -117,3 +124,49 @@ def test_a8_every_node_is_asked_whether_it_keeps_what_it_is_told(on_cluster):
     client.config_set("maxmemory", 0)
     for node in nodes:  # at once, for a node that still rewrites its file does not stop
         node.redis_connection.config_set("appendonly", "no")
+
+
+def test_a2_a_slot_on_the_move_delays_no_decision(on_cluster, monkeypatch):
+    """Half of the keys are there already: redis-py sleeps and tries again for 400 ms."""
+    breakers = Breakers(namespace="moving")
+    breakers.configure(Kind.STT, 1, dict.fromkeys(CHAIN, Policy()))
+    breakers.decide(Kind.STT, asked("before"))
+    client = get_redis_connection("breaker")
+    key = breakers.key(Kind.STT, "breakers")
+    slot, owner = client.keyslot(key), client.get_node_from_key(key)
+    other = next(node for node in client.get_primaries() if node.name != owner.name)
+    ids = {node.name: node.redis_connection.cluster("myid").decode() for node in (owner, other)}
+
+    def tell(node, *words):
+        return node.redis_connection.execute_command("CLUSTER", "SETSLOT", slot, *words)
+
+    tell(other, "IMPORTING", ids[owner.name])
+    tell(owner, "MIGRATING", ids[other.name])
+    owner.redis_connection.migrate(other.host, other.port, key, 0, 1000)
+    with monkeypatch.context() as patch:
+        patch.setattr(link, "ANSWER_S", 0.18)
+        seconds, answered = [], 0
+        for number in range(DECISIONS):
+            began_s = time.monotonic()
+            with contextlib.suppress(BreakerUnavailable), deadline.within(0.2):
+                breakers.decide(Kind.STT, asked(f"moving-{number}"))
+                answered += 1
+            seconds.append(time.monotonic() - began_s)
+    print(f"a slot on the move: {DECISIONS} decisions, {answered} from Redis, "
+          f"worst {max(seconds) * 1000:.0f} ms")  # fmt: skip
+    names = owner.redis_connection.cluster("getkeysinslot", slot, 100)
+    if names:
+        owner.redis_connection.migrate(other.host, other.port, names, 0, 1000)
+    for node in (other, owner):
+        tell(node, "NODE", ids[other.name])
+
+    assert max(seconds) < 0.3
+    assert eventually(lambda: is_answered(breakers))
+
+
+def is_answered(breakers):
+    """Say whether a decision comes from the Cluster."""
+    try:
+        return bool(breakers.decide(Kind.STT, asked("after")))
+    except BreakerUnavailable:
+        return False

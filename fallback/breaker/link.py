@@ -11,6 +11,7 @@ from redis.exceptions import (
     ClusterDownError,
     NoScriptError,
     OutOfMemoryError,
+    RedisClusterException,
     RedisError,
     ResponseError,
     TryAgainError,
@@ -84,7 +85,7 @@ class Link:
         except ResponseError as refusal:
             self._answered()
             raise self.refused(refusal) from refusal
-        except (RedisError, OSError) as miss:
+        except (RedisError, RedisClusterException, OSError) as miss:
             raise self._missed(miss) from miss
         self._answered()
         if generation != self._watch.generation:

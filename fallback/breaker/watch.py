@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 import structlog
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from fallback import deadline
 
@@ -117,7 +117,7 @@ class Watch(Trust):
             if self._sure_at_s > float("-inf"):
                 log.error("redis_not_master", server=self._master, problem=str(error))
             self._sure_at_s = float("-inf")
-        except (RedisError, OSError) as error:
+        except (RedisError, RedisClusterException, OSError) as error:
             log.debug("redis_not_confirmed", error=str(error)[:200])
         except Exception:  # a thread that ends unseen would have every answer doubted
             log.exception("redis_look_failed")
@@ -135,11 +135,17 @@ class Watch(Trust):
                 self._thread = threading.Thread(target=self._run, name="redis-watch", daemon=True)
                 self._thread.start()
 
+    def _do_chores(self) -> None:
+        try:
+            self._chores()
+        except Exception:  # as above
+            log.exception("redis_chores_failed")
+
     def _run(self) -> None:
         while True:
             self._wake.clear()
             self.look()
-            self._chores()
+            self._do_chores()
             self._wake.wait(LOOK_EVERY_S)
             with self._looked:
                 if self._clock() - self._asked_at_s > IDLE_S:
