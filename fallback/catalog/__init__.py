@@ -17,6 +17,7 @@ which reads the database anyway, asks it for the revision and shows that one (`n
 
 from collections.abc import Callable
 
+from fallback import deadline
 from fallback.catalog.cache import (
     CHASE_PACE_S,
     CHASE_WAIT_S,
@@ -84,12 +85,13 @@ def chased(knows: Callable[[Catalog], bool], subject: str) -> tuple[Catalog, boo
     """Return a configuration that `knows` what somebody named, if need be after a look.
 
     What is not known here may have been made elsewhere a moment ago, so all who name it wait for a
-    look that begins after now, at most `CHASE_WAIT_S`. False where the look was not done in time,
-    or failed: then it is not certain that there is no such thing. However many things are named
-    how often, there are at most 1 / `CHASE_PACE_S` looks a second, and a `subject` that looks did
-    not find `MISSES_MAX` times is not waited for until `MISSES_S` after the first.
+    look that begins after now, at most `CHASE_WAIT_S` and until their deadline. False where the
+    look was not done in time, or failed: then it is not certain that there is no such thing.
+    However many things are named how often, there are at most 1 / `CHASE_PACE_S` looks a second,
+    and a `subject` that looks did not find `MISSES_MAX` times is not waited for until `MISSES_S`
+    after the first.
     """
-    return _cache.chased(knows, subject, CHASE_WAIT_S)
+    return _cache.chased(knows, subject, max(0.0, min(CHASE_WAIT_S, deadline.left_s())))
 
 
 def newest() -> Catalog:
