@@ -2,6 +2,7 @@
 
 env.py             the environment: every variable, its default, and what is a wrong value
 private.py         files and directories that no other user can reach
+refusals.py        the page for a form whose origin is not known
 complaints.py      one sentence for an error that is not the program's
 settings.py        deployment facts for Django; run-time tuning lives in the database instead
 redis_options.py   one REDIS_URL into the options of every client: single, Sentinel, Cluster

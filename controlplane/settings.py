@@ -150,6 +150,8 @@ ALLOWED_HOSTS = env.words(
 )
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL] if PUBLIC_URL else []
 
+CSRF_FAILURE_VIEW = "controlplane.refusals.csrf"
+
 # Cookies travel over TLS only, unless this deployment says that it is plain HTTP, as `up` does.
 SECURE_COOKIES = not DEBUG and not PUBLIC_URL.startswith("http://")
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_COOKIES

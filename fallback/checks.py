@@ -29,6 +29,8 @@ Messages = list[checks.CheckMessage]
 def register() -> None:
     """Have Django run these checks; called once, when the app is ready."""
     checks.register(check_secret_key, checks.Tags.security)
+    checks.register(check_public_url, checks.Tags.security, deploy=True)
+    checks.register(check_proxies, checks.Tags.security, deploy=True)
     checks.register(check_slack, checks.Tags.compatibility)
     checks.register(check_schema, checks.Tags.database)
     checks.register(check_configuration, checks.Tags.database)
@@ -46,6 +48,34 @@ def check_secret_key(**_: Any) -> Messages:
             hint="Set 50 random characters, the same for every process. With SECRET_KEY_FALLBACKS"
             " keys and sessions outlive the change.",
             id="fallback.E001",
+        )
+    ]
+
+
+def check_public_url(**_: Any) -> Messages:
+    """Behind a proxy that ends TLS only PUBLIC_URL tells by which address people reach us."""
+    if settings.PUBLIC_URL:
+        return []
+    return [
+        checks.Warning(
+            "PUBLIC_URL is not set.",
+            hint="Set it to where people reach this, as https://stt.example.com. Without it sign-in"
+            " is refused behind a proxy that ends TLS and over plain HTTP, there is no HSTS, and"
+            " messages in Slack have no links.",
+            id="fallback.W012",
+        )
+    ]
+
+
+def check_proxies(**_: Any) -> Messages:
+    """An address that anybody can claim is good for no log and no throttle."""
+    if "*" not in settings.FORWARDED_ALLOW_IPS:
+        return []
+    return [
+        checks.Warning(
+            "FORWARDED_ALLOW_IPS is *: every client can choose the address that it is known by.",
+            hint="Name the proxies, as 10.0.0.7 or 10.1.0.0/16, unless nothing else can connect.",
+            id="fallback.W013",
         )
     ]
 
