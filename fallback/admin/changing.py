@@ -13,7 +13,7 @@ from django import forms
 from django.contrib import messages
 from django.contrib.admin.actions import delete_selected
 from django.contrib.admin.utils import unquote
-from django.core.exceptions import ValidationError
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import IntegrityError, models
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.template.response import TemplateResponse
@@ -193,6 +193,8 @@ class Changes:
         """Lead to the changes: an earlier row alone, without the rows within it, is no way back."""
         page: Any = super()
         row = page.get_object(request, unquote(object_id))
+        if not page.has_view_or_change_permission(request, row):
+            raise PermissionDenied
         return HttpResponseRedirect(changes_url(row))
 
     def _get_obj_does_not_exist_redirect(
