@@ -582,3 +582,14 @@ def test_reading_goes_on_inside_a_transaction_that_is_not_ours(redis_client):
         Pump("one").turn()
 
     assert Transition.objects.count() == 1
+
+
+@pytest.mark.parametrize("is_sure", [True, False])
+def test_a1_history_is_held_only_against_the_master(soniox, clock, monkeypatch, is_sure):
+    """What a master that was replaced says of a breaker is older than what history knows."""
+    held: list[Kind] = []
+    monkeypatch.setattr(history, "reconcile", lambda kind, *_, **__: held.append(kind))
+    monkeypatch.setattr(breaker, "is_sure", lambda: is_sure)
+    turns(Pump("one", clock=clock), clock, 4)
+
+    assert bool(held) == is_sure

@@ -5,6 +5,7 @@ reaches the first master through a proxy, which can be cut: then it lives, answe
 and is replaced all the same. FAILOVERS says how often each fault is repeated (1).
 """
 
+import contextlib
 import os
 import threading
 import time
@@ -16,8 +17,10 @@ from typing import Any
 
 import pytest
 import redis
+from django_redis import get_redis_connection
 
 from controlplane.embedded_redis import find_binary
+from controlplane.redis_options import RedisServers, caches
 from controlplane.supervisor import spawn, stop
 from fallback.breaker import Breakers
 from fallback.domain import Kind, Order, State
@@ -280,6 +283,30 @@ def test_a1_a_master_that_was_replaced_is_not_believed(
     assert seen.wrong(SURE_S) == 0
     if how is planned:
         assert seen.degraded_s < 4  # measured under 2; a busy machine may take longer
+
+
+def test_a1_the_pumps_connections_follow_the_master_too(
+    house: House, agents: Web, settings: Any
+) -> None:
+    """They only read, and an old master lets them."""
+    sentinels = tuple(("127.0.0.1", one.port) for one in house.sentinels)
+    servers = RedisServers(url=f"redis://{NAME}/0?db=0", mode="sentinel", sentinels=sentinels)
+    settings.CACHES = settings.CACHES | caches(servers)
+    breakers, stream = Breakers(namespace="pump"), get_redis_connection("stream")
+    old = house.master
+    stream.ping()
+    breakers.snapshot(Kind.STT, [])
+    partitioned(house)(old)
+    assert eventually(lambda: house.named() != old.port, within_s=20)
+
+    def has_moved() -> bool:
+        with contextlib.suppress(BreakerUnavailable):
+            breakers.snapshot(Kind.STT, [])  # as each of its turns does
+        return bool(stream.connection_pool.master_address[1] != old.port and stream.ping())
+
+    began_s = time.monotonic()
+    assert eventually(has_moved, within_s=5)
+    print(f"the pump's connections followed {time.monotonic() - began_s:.1f} s after it was named")
 
 
 def test_a1_with_all_sentinels_dead_the_master_goes_on(house: House, agents: Web) -> None:

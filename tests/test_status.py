@@ -477,3 +477,13 @@ def test_what_expires_during_a_look_is_looked_at_again():
         board.current()
 
     assert board.looks == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a1_what_another_than_the_master_says_is_degraded(monkeypatch):
+    make_route()
+    catalog.reload()
+    status.expire()
+    monkeypatch.setattr(breaker, "is_sure", lambda: False)
+
+    assert status.build()["degraded"]

@@ -181,6 +181,8 @@ class Pump:
         history against them as they were a tick ago, once all events of then were carried."""
         before = self._seen.pop(kind, None)
         snapshot = breaker.snapshot(kind, providers)
+        if not breaker.is_sure():  # history must not be held against a master that was replaced
+            return
         if snapshot.revision is None or snapshot.revision < revision:
             services.publish_configuration()
         self._seen[kind] = snapshot
