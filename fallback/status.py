@@ -3,8 +3,9 @@
 Redis out of reach: the last that this process knew, with `degraded: true`. Nothing known: no
 breakers, every route in its configured order, and the verdict `unknown`.
 
-What is held for a moment is dropped as soon as this process knows better: with another
-configuration, with an order (`expire`), and with an answer that told an agent more (`told`).
+Whoever asks is shown a look at Redis that began after they asked, so that what was done before, by
+whatever process, is in it. Any number who ask at once share one look; looks take half of the time
+at most, and one that finds nothing new builds nothing.
 """
 
 import hashlib
@@ -39,7 +40,6 @@ from fallback.times import rfc3339
 
 log = structlog.get_logger(__name__)
 
-FRESH_S: Final = 0.25  # however many ask, Redis is read four times a second at most
 LAG_FRESH_S: Final = 1.0
 ASK_AGAIN_S: Final = 5.0  # how long a database that failed is left alone
 INCIDENTS_KEPT: Final = 1_000
@@ -58,8 +58,8 @@ class Status:
 
 
 def current() -> Status:
-    """Return the status: the breakers at most `FRESH_S` old, the configuration at most
-    `catalog.LOOK_EVERY_S`, if need be after waiting for it a moment. Never raises."""
+    """Return the status: the breakers of after this call, the configuration as the database had it
+    `catalog.CONFIRMED_S` ago or less, if need be after waiting for it a moment. Never raises."""
     catalog.confirmed()
     return _board.current()
 
@@ -95,19 +95,6 @@ def shown_breaker(view: BreakerView) -> dict[str, Any]:
     """Write a breaker that was just looked at as GET status lists it."""
     policy = catalog.current().policies.get((view.kind, view.provider), Policy())
     return _breaker(view, policy, _board.incidents.numbers([view.breaker.incident]))
-
-
-def expire() -> None:
-    """Have the next reader of this process see what was just ordered."""
-    _board.expire()
-
-
-def told(kind: Kind, version: int) -> None:
-    """Note the version that an agent is told: whoever asks after it must not be shown one before.
-
-    Every decision calls this, so it costs only a comparison.
-    """
-    _board.told(kind, version)
 
 
 def order_now(route: Route, views: Views) -> list[Step]:
@@ -161,45 +148,42 @@ class Known:
 
 
 class Board:
-    """Holds the status for a moment, so that many readers make one look at Redis."""
+    """Looks at Redis for whoever asks; many readers at once make one look."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
+        self._asked = 0  # how many asked; those up to `_served` were there before the last look
+        self._served = 0
+        self._is_looking = False
+        self._rests_until_s = float("-inf")
         self._held: Status | None = None
-        self._config: Catalog | None = None  # what is held was built of it
-        self._built_at_s = float("-inf")
-        self._expired = 0
+        self._made_of: tuple[Any, ...] = ()
         self._known = Known()
         self.incidents = Incidents(clock)
 
     def current(self) -> Status:
-        """Return what is held while it is fresh, else look; one reader looks for all."""
-        with self._lock:
-            config = catalog.current()
-            if self._held is None or config is not self._config or self._is_old():
-                expired = self._expired
-                body = self._build(config)
-                self._held, self._config = Status(body, _etag(body)), config
-                # What expired while this look was under way may not be in it.
-                is_whole = expired == self._expired
-                self._built_at_s = self._clock() if is_whole else float("-inf")
-            return self._held
+        """Return what a look finds that begins after now; one reader looks for all that wait."""
+        with self._changed:
+            self._asked += 1
+            mine = self._asked
+            self._changed.wait_for(lambda: self._served >= mine or not self._is_looking)
+            if self._held and self._served >= mine:
+                return self._held
+            self._is_looking = True
+        served = self._served
+        try:
+            time.sleep(max(0.0, self._rests_until_s - self._clock()))
+            asked, began_s = self._asked, self._clock()
+            found = self._held = self._build(catalog.current())
+            served, self._rests_until_s = asked, 2 * self._clock() - began_s
+        finally:
+            with self._changed:
+                self._is_looking, self._served = False, served
+                self._changed.notify_all()
+        return found
 
-    def expire(self) -> None:
-        """Look again at the next call, and after a look that is under way."""
-        self._expired += 1
-        self._built_at_s = float("-inf")
-
-    def told(self, kind: Kind, version: int) -> None:
-        """Drop what is held if it is of a version before this one."""
-        if version > self._known.versions.get(kind, 0):
-            self.expire()
-
-    def _is_old(self) -> bool:
-        return self._clock() - self._built_at_s > FRESH_S
-
-    def _build(self, config: Catalog) -> dict[str, Any]:
+    def _build(self, config: Catalog) -> Status:
         answered = self._look(config)
         known = self._known
         views = {
@@ -207,13 +191,24 @@ class Board:
             for name, view in sorted(known.views.items())
             if name in config.providers and config.providers[name].enabled
         }
+        keys = [view.breaker.incident for view in views.values()]
+        numbers = self.incidents.numbers(keys)
+        lag_s = known.lag_s if answered else None
+        made_of = (
+            config, answered, views, dict(known.versions), dict(known.unknown),
+            [numbers.get(key) for key in keys], lag_s is not None and lag_s > STALE_PUMP_S,
+        )  # fmt: skip
+        now_ms = known.now_ms if answered and known.now_ms else int(time.time() * 1000)
+        passing = {"at": rfc3339(now_ms), "pump_lag_s": lag_s}
+        if self._held and made_of == self._made_of:
+            return Status({**self._held.body, **passing}, self._held.etag)
+        self._made_of = made_of
         can_judge = config.revision > 0 and (answered or bool(known.views))
-        numbers = self.incidents.numbers(view.breaker.incident for view in views.values())
-        return {
+        body = {
             "version": max(known.versions.values(), default=0),
-            "at": rfc3339(known.now_ms if answered and known.now_ms else int(time.time() * 1000)),
+            "at": passing["at"],
             "verdict": judge(config.routes.values(), views) if can_judge else "unknown",
-            "pump_lag_s": known.lag_s if answered else None,
+            "pump_lag_s": lag_s,
             "degraded": not answered,
             "breakers": [
                 _breaker(view, config.policies.get(name, Policy()), numbers)
@@ -223,6 +218,7 @@ class Board:
             "unknown_names": _unknown_names(known.unknown, config),
             "more_unknown_names": any(has_more for _, has_more in known.unknown.values()),
         }
+        return Status(body, _etag(body))
 
     def _look(self, config: Catalog) -> bool:
         """Read every kind in use, one call each; False at the first that does not answer, and when

@@ -38,7 +38,8 @@ def redis_url() -> Iterator[str]:
 @pytest.fixture(autouse=True)
 def redis_client(redis_url: str) -> Iterator[redis.Redis]:
     """Return a raw client (bytes, RESP2, patient) of the server, emptied before each test."""
-    with redis.Redis.from_url(redis_url, protocol=2, socket_timeout=5) as client:
+    options = {"protocol": 2, "socket_timeout": 5, "driver_info": None}  # quiet before MONITOR
+    with redis.Redis.from_url(redis_url, **options) as client:
         client.flushdb()
         client.script_flush()
         cache.clear()

@@ -6,7 +6,7 @@ from django.contrib.auth.models import Group, User
 from django.test import Client
 from django.utils import timezone
 
-from fallback import catalog, roles, services, status
+from fallback import catalog, roles, services
 from fallback.models import (
     Alert,
     AlertDestination,
@@ -46,7 +46,6 @@ def one_of_each() -> dict[str, Any]:
     template = AlertTemplate.objects.create(event="tripped", name="T", title="t")
     catalog.reload()
     services.publish_configuration()
-    status.expire()
     return {
         "provider": soniox,
         "policy": soniox.policy,

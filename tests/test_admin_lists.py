@@ -42,14 +42,12 @@ def url(model: str, page: str = "changelist", *args: Any) -> str:
 def ready() -> None:
     catalog.reload()
     services.publish_configuration()
-    status.expire()
 
 
 def force(provider: str, state: State = State.FORCED_OPEN, for_s: int | None = 60) -> None:
     services.set_override(
         Kind.STT, provider, state=state, reason="drill", for_s=for_s, by="admin:bo"
     )
-    status.expire()
 
 
 def rows_of(browser: Client, model: str, **asked: str) -> list[str]:
@@ -288,7 +286,6 @@ def test_a_list_takes_as_many_queries_for_many_rows_as_for_few(
     def queries() -> int:
         ready()
         admin_client.get(url(model))  # what is asked once in a process
-        status.expire()
         with CaptureQueriesContext(connection) as found:
             admin_client.get(url(model))
         return len(found)
@@ -313,7 +310,6 @@ def test_a_list_takes_as_many_queries_for_many_rows_as_for_few(
 
 
 def said(browser: Client) -> str:
-    status.expire()
     return text_of(browser.get(reverse("admin:index")))
 
 
@@ -378,7 +374,6 @@ def test_what_needs_attention_is_said_with_a_link_to_it(
     ready()
     happens()
     ready()
-    status.expire()
     page = admin_client.get(reverse("admin:index"))
 
     assert told in text_of(page)

@@ -10,7 +10,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from fallback import catalog, services, status
+from fallback import catalog, services
 from fallback.domain import Outcome, OutcomeKind, Reason
 from fallback.models import Incident, Policy, Rehearsal
 from tests.configuration import make_policy, make_provider, make_route
@@ -31,7 +31,6 @@ def policy(monkeypatch: pytest.MonkeyPatch) -> Policy:
     make_route("breeze", soniox, deepgram)
     catalog.reload()
     services.publish_configuration()
-    status.expire()
     return row
 
 

@@ -19,7 +19,6 @@ def operator():
     make_route()
     client = api("operator")
     client.decide()
-    status.expire()
     return client
 
 
@@ -115,7 +114,6 @@ def test_an_order_is_carried_out_though_its_key_cannot_be_kept(operator):
 
 def test_the_status_does_without_incident_numbers(operator):
     operator.report(*(outcome(call_id=call, reason="connection") for call in ("CA1", "CA2")))
-    status.expire()
 
     with table_gone("fallback_incident"):
         shown = status.Board().current().body

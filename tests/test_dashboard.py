@@ -40,7 +40,6 @@ def viewer():
     make_route()
     catalog.reload()
     services.publish_configuration()
-    status.expire()
     return staff("view_provider")
 
 
@@ -56,7 +55,6 @@ def trip() -> None:
 
 def force(reason: str = "try", state: State = State.FORCED_OPEN) -> None:
     services.set_override(Kind.STT, "soniox", state=state, reason=reason, for_s=60, by="admin:bo")
-    status.expire()
 
 
 def text(browser: Client, query: str = "") -> str:
@@ -117,7 +115,6 @@ def test_a_route_that_nobody_is_left_on_is_critical(viewer):
         services.set_override(
             Kind.STT, provider, state=State.FORCED_OPEN, reason="r", for_s=None, by="admin:bo"
         )
-    status.expire()
 
     assert "Critical No provider admits calls on breeze-buddy" in text(viewer)
 
@@ -142,14 +139,12 @@ def test_redis_away_is_said_with_the_last_that_is_known(viewer, monkeypatch):
     status.build()
     monkeypatch.setattr(breaker.shared.link, "_misses", 3)
     monkeypatch.setattr(breaker.shared.link, "_look_again_at", float("inf"))
-    status.expire()
 
     assert "The shared state cannot be reached: this is the last that is known" in text(viewer)
 
 
 def test_nothing_configured_is_a_page_too():
     catalog.reload()
-    status.expire()
 
     assert "No provider is enabled" in text(staff("view_provider"))
 
@@ -267,7 +262,6 @@ def test_every_card_leads_to_the_admins_own_page_where_there_is_no_script(operat
 def test_a_provider_of_another_kind_says_so(operator):
     make_provider("openai", kind="tts")
     catalog.reload()
-    status.expire()
 
     assert "openai tts closed" in text(operator)
 

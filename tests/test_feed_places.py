@@ -9,7 +9,7 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client as Browser
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from fallback import catalog, services, status
+from fallback import catalog, services
 from fallback.live import door, places
 from fallback.live.places import Listener, Places
 from tests.configuration import make_route
@@ -26,7 +26,6 @@ def keys() -> list[str]:
     made = [make_key("reader", name=name) for name in ("fleet", "other")]
     catalog.reload()
     services.publish_configuration()
-    status.expire()
     return made
 
 

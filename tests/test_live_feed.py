@@ -31,7 +31,6 @@ def key():
     made = make_key("reader")
     catalog.reload()
     services.publish_configuration()
-    status.expire()
     return made
 
 
@@ -100,7 +99,6 @@ def test_what_moves_during_a_look_is_told_with_the_state_it_led_to(key):
     told = []
     reader = LateReader(lambda now, events: told.append((now, events)))
     reader._read_all(block_ms=0)
-    status.expire()
     before = status.current()
     services.set_override(
         Kind.STT, "soniox", state=State.FORCED_OPEN, reason="try", for_s=60, by="admin:ana"

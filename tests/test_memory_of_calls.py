@@ -30,7 +30,6 @@ def kept_s(client: redis.Redis, call: str = "CA1") -> int:
 
 
 def state(slug: str = "soniox") -> str:
-    status.expire()
     rows = status.build()["breakers"]
     return next(row["state"] for row in rows if row["provider"] == slug)
 

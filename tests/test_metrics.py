@@ -51,7 +51,6 @@ def hanging():
 @pytest.fixture
 def collector():
     """Return a collector that has looked at nothing yet."""
-    status.expire()
     return exporter.BreakerCollector()
 
 
@@ -155,7 +154,6 @@ def test_two_scrapes_in_a_second_make_one_look(collector, redis_client):
     make_route()
     catalog.reload()
     states(collector)
-    status.expire()
     redis_client.config_resetstat()
 
     states(collector)
@@ -215,7 +213,6 @@ def test_how_far_the_pumps_are_behind_is_read_at_each_scrape_pump_or_no_pump(col
     make_route()
     api().report(*(outcome(call_id=call, reason="connection") for call in ("CA1", "CA2")))
     time.sleep(0.05)
-    status.expire()
     status._board._known.lag_at_s = float("-inf")
 
     [_, lag] = collector.collect()

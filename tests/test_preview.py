@@ -41,7 +41,6 @@ def fleet(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     catalog.reload()
     services.publish_configuration()
-    status.expire()
 
 
 def fail(calls: int, provider: str = "soniox", reason: Reason = Reason.CONNECTION) -> None:
@@ -157,7 +156,6 @@ def gist(view: BreakerView) -> tuple[Any, ...]:
 
 
 def order_now() -> tuple[str, ...]:
-    status.expire()
     route = next(it for it in status.build()["routes"] if it["route"] == "breeze")
     return tuple(step["provider"] for step in route["order"])
 

@@ -10,7 +10,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from fallback import breaker, catalog, changes, configuration, proposals, roles, services, status
+from fallback import breaker, catalog, changes, configuration, proposals, roles, services
 from fallback.domain import Kind, State
 from fallback.errors import Conflict, Invalid
 from fallback.models import (
@@ -197,7 +197,6 @@ def test_what_touches_no_policy_and_no_route_is_done_at_once(route: Route) -> No
 
 def test_an_order_needs_no_second_person(route: Route) -> None:
     services.publish_configuration()
-    status.expire()
     soniox = Provider.objects.get(slug="soniox")
     target = f"{url('provider', 'order', 'force-open')}?ids={soniox.pk}"
     person("op", Role.OPERATOR).post(target, {"reason": "outage", "end": "900"})
@@ -406,7 +405,6 @@ def test_a_new_and_a_removed_row_come_to_be_by_approval(route: Route) -> None:
 
 def test_the_first_page_tells_what_waits(route: Route) -> None:
     row = threshold()
-    status.expire()
     page = bo().get(reverse("admin:index"))
 
     assert f"Proposal #{row.pk} by ana waits for a second person" in text_of(page)

@@ -212,23 +212,58 @@ def test_an_incident_has_its_number_once_it_is_stored(board, clock):
     }
 
 
+class Slow(Board):
+    """Counts its looks, each of which takes a while."""
+
+    looks = 0
+
+    def _look(self, config):
+        self.looks += 1
+        time.sleep(0.01)
+        return super()._look(config)
+
+
 @pytest.mark.django_db(transaction=True)
-def test_many_readers_make_one_look(board, clock, redis_client):
-    board.current()
-    redis_client.config_resetstat()
+def test_a8_status_many_readers_at_once_share_looks_that_began_after_they_asked():
+    make_route()
+    catalog.reload()
+    board, over, asked = Slow(), time.monotonic() + 0.5, []
 
-    for _ in range(20):
-        board.current()
+    def read() -> None:
+        while time.monotonic() < over:
+            before = board.looks
+            board.current()
+            asked.append(board.looks > before)
 
-    assert "cmdstat_evalsha" not in redis_client.info("commandstats")
+    readers = [threading.Thread(target=read) for _ in range(16)]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+
+    assert all(asked)  # nobody was shown a look that was under way
+    assert board.looks <= 0.5 / 0.02 + 2  # they take half of the time at most
+    assert len(asked) > 4 * board.looks
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_next_look_comes_after_a_quarter_of_a_second(board, clock):
+def test_a8_status_each_reader_is_shown_what_was_done_before_by_whatever_process(board):
+    shown = []
+    for state in (State.FORCED_OPEN, State.SHADOW, State.FORCED_CLOSED):
+        breaker.order(Kind.STT, Order("override", "soniox", "test", "test", state))
+        shown += [row["state"] for row in board.current().body["breakers"][1:]]
+
+    assert shown == ["forced_open", "shadow", "forced_closed"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_look_that_finds_nothing_new_builds_nothing(board, clock):
     first = board.current()
-    clock.now_s += status.FRESH_S + 0.01
+    clock.now_s += 1
+    second = board.current()
 
-    assert board.current() is not first
+    assert second.body["routes"] is first.body["routes"]
+    assert (second.etag, list(second.body)) == (first.etag, list(first.body))
 
 
 @pytest.mark.django_db(transaction=True)
@@ -241,7 +276,7 @@ def test_what_is_held_is_dropped_with_the_configuration_it_was_built_of(board):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_first_status_of_an_idle_process_is_not_its_last_visits(idle):
+def test_a8_status_of_an_idle_process_the_first_is_not_its_last_visits(idle):
     client = api()
     client.get("/api/v1/status")
     changed_elsewhere()
@@ -253,6 +288,7 @@ def test_the_first_status_of_an_idle_process_is_not_its_last_visits(idle):
 @pytest.mark.django_db(transaction=True)
 def test_a_decision_of_an_idle_process_goes_on_with_what_it_holds(idle, monkeypatch):
     client = api()
+    client.decide(call_id="CA0")
     looked = threading.Event()
     monkeypatch.setattr(catalog._cache, "_load", lambda held: looked.wait(5) and catalog.load(held))
     idle(3600)
@@ -262,7 +298,7 @@ def test_a_decision_of_an_idle_process_goes_on_with_what_it_holds(idle, monkeypa
     looked.set()
 
     assert answer.json()["provider"] == "soniox"
-    assert took_s < 0.3
+    assert took_s < 1  # the look takes five
 
 
 @pytest.mark.django_db(transaction=True)
@@ -285,7 +321,7 @@ def test_a_provider_just_made_elsewhere_is_found_by_an_idle_process(idle):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_status_right_after_an_outcome_tells_that_outcome():
+def test_a8_status_right_after_an_outcome_tells_that_outcome():
     make_route()
     client = api("operator")
     client.get("/api/v1/status")
@@ -311,20 +347,6 @@ def test_a_status_right_after_a_decision_is_of_no_earlier_version():
     decided = client.decide(call_id="CA3").json()
 
     assert client.get("/api/v1/status").json()["version"] >= decided["version"]
-
-
-@pytest.mark.django_db(transaction=True)
-def test_what_changes_nothing_has_nobody_look_again(redis_client):
-    make_route()
-    client = api()
-    client.report(outcome("first_transcript"))
-    client.get("/api/v1/status")
-    redis_client.config_resetstat()
-    client.report(outcome("call_end"))
-    client.decide(call_id="CA2")
-    client.get("/api/v1/status")
-
-    assert redis_client.info("commandstats")["cmdstat_evalsha"]["calls"] == 2
 
 
 def named(body) -> list[str]:
@@ -434,12 +456,10 @@ def test_a_provider_that_is_not_there_is_not_found():
 def test_the_api_answers_304_until_there_is_news():
     make_route()
     client = api()
-    status.expire()
     tag = client.get("/api/v1/status")["ETag"]
 
     same = client.get("/api/v1/status", headers={"if-none-match": tag})
     client.report(outcome(reason="connection"))
-    status.expire()
     news = client.get("/api/v1/status", headers={"if-none-match": tag})
 
     assert (same.status_code, same.content, same["ETag"]) == (304, b"", tag)
@@ -458,32 +478,10 @@ def test_an_override_is_shown_with_author_reason_and_end():
     }
 
 
-class Interrupted(Board):
-    """Is told to look again in the middle of its first look."""
-
-    looks = 0
-
-    def _build(self, config):
-        self.looks += 1
-        if self.looks == 1:
-            self.expire()
-        return super()._build(config)
-
-
-@pytest.mark.django_db
-def test_what_expires_during_a_look_is_looked_at_again():
-    board = Interrupted(clock=lambda: 100.0)
-    for _ in range(3):
-        board.current()
-
-    assert board.looks == 2
-
-
 @pytest.mark.django_db(transaction=True)
 def test_a1_what_another_than_the_master_says_is_degraded(monkeypatch):
     make_route()
     catalog.reload()
-    status.expire()
     monkeypatch.setattr(breaker, "is_sure", lambda: False)
 
     assert status.build()["degraded"]

@@ -13,10 +13,11 @@ import httpx
 import pytest
 
 from fallback import catalog, services
+from fallback.domain import Outcome, OutcomeKind, Reason
 from fallback.models import ApiKey, Provider
 from tests.configuration import make_route
 from tests.processes import database_url
-from tests.rest import make_key
+from tests.rest import make_key, outcome
 from tests.web_process import CALLERS, Other, web_process
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -162,3 +163,23 @@ def test_a8_status_of_an_idle_process_is_not_its_last_visit_s(other: Other) -> N
     time.sleep(IDLE_S)
 
     assert other.soniox(key)["failure_threshold"] == before + 3
+
+
+def test_a8_status_right_after_an_outcome_tells_that_outcome_in_another_process_too(
+    other: Other,
+) -> None:
+    key = make_key()
+    other.soniox(key)
+    seen = []
+    for number in range(5):
+        report = outcome(call_id=f"CA{number}", reason="bad_request" if number < 2 else "timeout")
+        services.report_outcomes([_outcome(report)])
+        seen.append(other.soniox(key)["failures"])
+
+    assert seen == [0, 0, 1, 2, 2]
+
+
+def _outcome(report: dict[str, Any]) -> Outcome:
+    return Outcome(
+        **{**report, "kind": OutcomeKind(report["kind"]), "reason": Reason(report["reason"])}
+    )

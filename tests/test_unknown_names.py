@@ -393,7 +393,6 @@ def test_what_is_remembered_ends_by_itself_and_a_name_not_used_for_a_day_is_forg
     ends_in_ms = redis_client.pttl(key)
     row["at_ms"] -= LIMITS["unknown_ms"] + 1
     redis_client.hset(key, f"provider:{NEW}", json.dumps(row))
-    status.expire()
     later = shown()
     agent.decide(route="breze")
     settled()

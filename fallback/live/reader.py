@@ -53,14 +53,11 @@ class Reader(threading.Thread):
 
     def _look(self) -> None:
         events = self._wait()
-        if events:
-            status.expire()
         now = status.current()
         if now.etag != self._etag:  # what moved it was written with it: tell both together
             late = self._read_all(block_ms=0)
-            if late:  # written after that look, which may be as old as the status is held
+            if late:  # written after that look
                 events += late
-                status.expire()
                 now = status.current()
         self._etag = now.etag
         self._tell(now, events)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import structlog
 
-from fallback import breaker, catalog, deadline, decision, metrics, past, standin, stats, status
+from fallback import breaker, catalog, deadline, decision, metrics, past, standin, stats
 from fallback.catalog import Catalog
 from fallback.domain import (
     DIVERTING_VERDICTS,
@@ -114,7 +114,6 @@ def _walk(kind: Kind, asked: Asked, config: Catalog) -> tuple[Walk | None, bool]
     past.decided(kind, asked, walk)
     found = ((finding.provider, finding.breaker) for finding in walk.findings)
     standin.shared.remember(kind, found, now_ms=walk.now_ms, version=walk.version)
-    status.told(kind, walk.version)
     if walk.revision is None or walk.revision < config.revision:
         publish_soon()
     return walk, True

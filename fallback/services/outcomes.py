@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import structlog
 
-from fallback import breaker, catalog, deadline, decision, metrics, past, standin, stats, status
+from fallback import breaker, catalog, deadline, decision, metrics, past, standin, stats
 from fallback.catalog import Catalog
 from fallback.domain import (
     FAILURE_KINDS,
@@ -80,7 +80,6 @@ def _report(
     for kind, reports in by_kind.items():
         taken = _record(kind, [(outcome, _steps(outcome, route)) for _, outcome, route in reports])
         now = max(recorded.version for recorded in taken)
-        status.told(kind, now)
         version = max(version, now)
         for (index, outcome, route), recorded in zip(reports, taken, strict=True):
             results[index] = _result(outcome, route, recorded)

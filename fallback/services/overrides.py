@@ -4,7 +4,7 @@ from typing import Final
 
 import structlog
 
-from fallback import breaker, catalog, status
+from fallback import breaker, catalog
 from fallback.domain import OVERRIDE_STATES, BreakerView, Kind, Order, State
 from fallback.errors import Invalid, NotFound, Problem
 from fallback.texts import clean
@@ -41,7 +41,6 @@ def reset_breaker(kind: Kind, provider: str, *, reason: str, by: str) -> Breaker
 
 def _give(kind: Kind, order: Order) -> BreakerView:
     view, _ = breaker.order(kind, order)
-    status.expire()  # whoever ordered looks for what it did
     log.info("order", kind=kind, provider=order.provider, action=order.action, by=order.by,
              state=order.state, for_ms=order.for_ms, reason=order.reason)  # fmt: skip
     return view

@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 from django.db import connections
 
-from fallback import breaker, catalog, metrics, status
+from fallback import breaker, catalog, metrics
 from fallback.catalog import Catalog
 from fallback.domain import LIMITS, Kind, Named, UnknownName
 from fallback.errors import BreakerUnavailable
@@ -151,7 +151,6 @@ def _tell(one: UnknownName, config: Catalog) -> None:
     )
     if reply == "new":
         log.warning("misconfigured", subject=subject, by=seen.by, host=seen.host, route=seen.route)
-        status.expire()
 
 
 def _who(seen: UnknownName) -> str:
