@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import structlog
-from django.db import DatabaseError
+from django.db import DatabaseError, connections
 
 from fallback import breaker, catalog, metrics, stream
 from fallback.catalog import Catalog
@@ -42,6 +42,7 @@ log = structlog.get_logger(__name__)
 
 LAG_FRESH_S: Final = 1.0
 ASK_AGAIN_S: Final = 5.0  # how long a database that failed is left alone
+ASK_S: Final = 0.15
 INCIDENTS_KEPT: Final = 1_000
 STALE_PUMP_S: Final = 10.0  # a lag beyond this is a change that pollers must see
 VOLATILE: Final = frozenset({"at", "pump_lag_s"})  # what changes though nothing happened
@@ -261,21 +262,28 @@ class Incidents:
     """The numbers of incidents, which only the database knows: asked once for each.
 
     An incident that the pump has not stored yet has none, and neither has one while the database
-    is away: the status must not depend on it.
+    is away: the status must not depend on it, so the database is asked in a thread that nobody
+    waits for longer than `ASK_S`.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._numbers: dict[str, int] = {}
         self._failed_at_s = float("-inf")
+        self._asking: threading.Thread | None = None
 
     def numbers(self, keys: Iterable[str]) -> Mapping[str, int]:
         """Return the numbers of those incidents that have one, by the event that opened them."""
         missing = {key for key in keys if key} - self._numbers.keys()
         if len(self._numbers) > INCIDENTS_KEPT:
             self._numbers = {}
-        if missing and self._clock() - self._failed_at_s > ASK_AGAIN_S:
-            self._ask(missing)
+        hangs = self._asking is not None and self._asking.is_alive()
+        if missing and not hangs and self._clock() - self._failed_at_s > ASK_AGAIN_S:
+            self._asking = threading.Thread(
+                target=self._ask, args=(missing,), name="incident-numbers", daemon=True
+            )
+            self._asking.start()
+            self._asking.join(ASK_S)
         return self._numbers
 
     def _ask(self, missing: Iterable[str]) -> None:
@@ -286,6 +294,8 @@ class Incidents:
             self._failed_at_s = self._clock()
             log.warning("status without incident numbers", error=str(error))
             metrics.degraded("status_incidents")
+        finally:
+            connections.close_all()  # this thread's own; with a pool they go back to it
 
 
 def _breaker(view: BreakerView, policy: Policy, incidents: Mapping[str, int]) -> dict[str, Any]:

@@ -2,11 +2,14 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
+import psycopg
 import pytest
+from django.db import connection
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
@@ -14,6 +17,8 @@ from controlplane import handler as handling
 from controlplane.handler import PAGES, Handler
 from controlplane.pools import Pool
 from tests.asking import ask
+from tests.configuration import make_route
+from tests.rest import api, make_key, outcome
 
 seen: list[str] = []
 release = threading.Event()
@@ -174,3 +179,57 @@ async def test_s7_no_decision_is_a_503_however_full_it_is(handler, monkeypatch) 
 
     assert (decision.status, decision.headers["retry-after"]) == (429, "1")
     assert (outcome.status, outcome.headers["retry-after"]) == (503, "1")
+
+
+@contextmanager
+def locked(table: str) -> Iterator[None]:
+    """Have every read of a table hang in the block."""
+    with psycopg.connect(**psycopg_parameters()) as own:
+        own.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        yield
+        own.rollback()
+
+
+def psycopg_parameters() -> dict[str, Any]:
+    """Return how the test's database is reached."""
+    wanted = connection.get_connection_params()
+    return {
+        name: wanted[name]
+        for name in ("host", "port", "dbname", "user", "password")
+        if name in wanted
+    }
+
+
+@pytest.fixture
+def key() -> str:
+    """Return a reader's key, with an outage that no pump has stored: only the database could know
+    its number, and is asked for it again and again."""
+    make_route()
+    made = make_key("reader")
+    api().report(*(outcome(call_id=call, reason="connection") for call in ("CA1", "CA2")))
+    return made
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="locks a table of PostgreSQL's")
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+async def test_a8_status_is_answered_while_80_reads_hang_on_a_locked_table(key) -> None:
+    handler, headers = Handler(), {"authorization": f"Bearer {key}"}
+    first = await ask(handler, "/api/v1/status", headers=headers)
+    with locked("fallback_transition, fallback_incident"):
+        reads = [
+            asyncio.create_task(ask(handler, "/api/v1/transitions", headers=headers))
+            for _ in range(80)
+        ]
+        await asyncio.sleep(1)
+        took_s = []
+        for _ in range(5):
+            began_s = time.monotonic()
+            now = await ask(handler, "/api/v1/status", headers=headers)
+            took_s.append(time.monotonic() - began_s)
+            await asyncio.sleep(0.3)
+    found = [read.status for read in await asyncio.gather(*reads)]
+
+    assert (first.status, now.status) == (200, 200)
+    assert max(took_s) < 1.5, took_s
+    assert set(found) <= {200, 503}

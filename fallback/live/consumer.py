@@ -48,7 +48,7 @@ class StatusConsumer(AsyncWebsocketConsumer):
                 self._hub.leave(self._client)
             if self._hub and self._listener:
                 self._hub.places.leave(self._listener)
-                log.info("feed_closed", kind=self._listener.kind)
+                log.debug("feed_closed", kind=self._listener.kind)
 
     async def connect(self) -> None:
         """Let in who may listen, as long as there is a place."""
