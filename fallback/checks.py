@@ -33,6 +33,7 @@ def register() -> None:
     checks.register(check_proxies, checks.Tags.security, deploy=True)
     checks.register(check_slack, checks.Tags.compatibility)
     checks.register(check_schema, checks.Tags.database)
+    checks.register(check_migrations, checks.Tags.database, deploy=True)
     checks.register(check_configuration, checks.Tags.database)
     checks.register(check_redis, checks.Tags.database)
 
@@ -112,6 +113,21 @@ def check_schema(databases: Sequence[str] | None = None, **_: Any) -> Messages:
         return []  # whoever needs it will say so
     except NotFit as problem:
         return [checks.Error(str(problem), id="fallback.E010")]
+    return []
+
+
+def check_migrations(databases: Sequence[str] | None = None, **_: Any) -> Messages:
+    """Say what waits to be migrated; with --deploy alone, for `migrate` runs the other checks."""
+    if DEFAULT_DB_ALIAS not in (databases or ()):
+        return []
+    try:
+        schema.require()
+    except DatabaseError as error:
+        problem = f"The database cannot be asked: {' '.join(str(error).split())}"
+        return [checks.Warning(problem, id="fallback.W014")]
+    except NotFit as found:
+        is_new = not check_schema(databases)  # else it is told already
+        return [checks.Warning(f"{found}.", id="fallback.W014")] if is_new else []
     return []
 
 

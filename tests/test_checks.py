@@ -145,3 +145,12 @@ def test_a_second_person_that_is_asked_for_has_to_be_there(
     told = checks.check_configuration(databases=["default"])
 
     assert [message.id for message in told] == found
+
+
+def test_b_migrations_that_wait_are_told_with_deploy() -> None:
+    assert checks.check_migrations(databases=["default"]) == []
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM django_migrations WHERE app = 'sessions'")
+
+    assert "run manage.py migrate" in said(checks.check_migrations(databases=["default"]))
+    assert checks.check_migrations(databases=None) == []
