@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from fallback import catalog, keys
 from fallback.models import ApiKey
+from tests.configuration import make_route
 
 pytestmark = pytest.mark.django_db
 
@@ -55,3 +56,18 @@ def test_a_name_is_given_once() -> None:
 def test_an_end_that_makes_no_sense_is_refused(days: str) -> None:
     with pytest.raises(CommandError):
         make("drill", "--role", "agent", "--expires-days", days)
+
+
+def test_a_key_can_be_bound_to_routes() -> None:
+    make_route("acme")
+    make("drill", "--role", "agent", "--route", "acme")
+    catalog.reload()
+
+    assert ApiKey.objects.get().routes == ["acme"]
+    [key] = catalog.current().keys.values()
+    assert key.routes == {"acme"}
+
+
+def test_a_route_that_a_key_is_bound_to_exists() -> None:
+    with pytest.raises(CommandError, match="There is no route nowhere"):
+        make("drill", "--role", "agent", "--route", "nowhere")

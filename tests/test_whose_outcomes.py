@@ -14,7 +14,7 @@ from fallback.messages.events import AlertEvent
 from fallback.messages.template import body_of
 from fallback.messages.values import values_of
 from fallback.models import ApiKey, Policy, Route, Transition
-from tests.configuration import make_policy, make_route
+from tests.configuration import WHY, make_policy, make_route
 from tests.rest import Api, api, assert_problem, make_key, outcome
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -178,6 +178,17 @@ def test_s2_a_bound_key_reports_on_its_routes_and_their_providers_alone(
     assert breaker("soniox")["failures"] == 0
 
 
+def test_s2_a_bound_operator_orders_the_providers_of_its_routes_alone(bound: Api) -> None:
+    operator = api("operator", name="acme-ops", routes=["acme"])
+    body = {"state": "forced_open", "reason": "a test", "for_s": 60}
+    refused = operator.send("PUT", "providers/soniox/override", body)
+    carried_out = operator.send("PUT", "providers/sarvam/override", body)
+
+    assert "does not reach the provider 'soniox'" in assert_problem(refused, 403)["detail"]
+    assert carried_out.status_code == 200
+    assert breaker("soniox")["state"] == "closed"
+
+
 def test_s2_a_bound_key_need_not_name_the_route(bound: Api) -> None:
     seen = failure("CA1", provider="sarvam")
     del seen["route"]
@@ -193,6 +204,21 @@ def test_s2_a_bound_stays_when_its_route_is_renamed(bound: Api, admin_client) ->
 
     assert '<option value="acme" selected>' in page
     assert row.routes == ["acme"]
+
+
+def test_s2_a_key_is_bound_in_the_admin_and_says_so_in_its_history(
+    bound: Api, admin_client
+) -> None:
+    row = ApiKey.objects.get(name="acme")
+    form = {"name": "acme", "role": "agent", "enabled": "on", **WHY}
+    address = f"/admin/fallback/apikey/{row.pk}/change/"
+    answer = admin_client.post(address, {**form, "routes": ["acme", "breeze-buddy"]})
+    row.refresh_from_db()
+    freed = admin_client.post(address, form)
+
+    assert (answer.status_code, freed.status_code) == (302, 302)
+    assert row.routes == ["acme", "breeze-buddy"]
+    assert [it.routes for it in row.history.all()] == [[], ["acme", "breeze-buddy"], ["acme"]]
 
 
 def test_s2_a_key_is_bound_to_routes_that_exist() -> None:

@@ -7,7 +7,7 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from fallback import services, status
+from fallback import catalog, services, status
 from fallback.api import examples, idempotency
 from fallback.api.authentication import ALL, OPERATORS, caller_of
 from fallback.api.base import ApiView
@@ -44,10 +44,11 @@ class OrderView(ApiView):
         self, request: Request, slug: str, verb: Callable[..., BreakerView], order: dict[str, Any]
     ) -> Response:
         """Have `services` do it and answer with the breaker as it then is."""
-        kind = self.kind(request)
+        kind, caller = self.kind(request), caller_of(request)
+        services.check_provider(kind, slug, catalog.current(), caller.routes)
 
         def act() -> dict[str, Any]:
-            view = verb(kind, slug, **order, by=caller_of(request).actor)
+            view = verb(kind, slug, **order, by=caller.actor)
             return status.shown_breaker(view)
 
         return idempotency.once(request, order, act)

@@ -7,9 +7,12 @@ decisions      make_decision
 outcomes       report_outcomes, explain_call
 overrides      set_override, clear_override, reset_breaker
 configuration  publish_configuration; what is wrong with it is told
+bounds         what a key reaches that is bound to routes
+budget         what the calls of one key may take of Redis
 unknown        what agents name and the configuration does not hold is told
 """
 
+from fallback.services.bounds import check_provider
 from fallback.services.configuration import publish_configuration
 from fallback.services.decisions import make_decision
 from fallback.services.outcomes import explain_call, report_outcomes
@@ -24,6 +27,7 @@ from fallback.services.overrides import (
 __all__ = [
     "OVERRIDE_MAX_S",
     "REASON_MAX",
+    "check_provider",
     "clear_override",
     "explain_call",
     "make_decision",

@@ -23,10 +23,9 @@ from fallback.errors import (
     BreakerUnavailable,
     ConfigurationUnavailable,
     NotFound,
-    NotYours,
     NoUsableProvider,
 )
-from fallback.services import budget, unknown
+from fallback.services import bounds, budget, unknown
 from fallback.services.configuration import policies_of, publish_soon, tell_misconfigured
 
 log = structlog.get_logger(__name__)
@@ -43,8 +42,7 @@ def make_decision(
     `by`: whose key asks, as `api:<its name>`; `routes`: those it is bound to, none: all. Raises
     NotYours for another.
     """
-    if routes and question.route not in routes:
-        raise NotYours(not_yours(question.route, routes))
+    bounds.check_route(question.route, routes)
     began = time.perf_counter()
     with deadline.within(deadline.CALL_S):
         config, is_certain = catalog.chased(
@@ -63,12 +61,6 @@ def make_decision(
     _count_diverted(made)
     _tell_disabled_steps(made)
     return made
-
-
-def not_yours(route: str, routes: frozenset[str]) -> str:
-    """Return what a bound key is told that names another route."""
-    listed = ", ".join(sorted(routes)[:10]) + (" and others" if len(routes) > 10 else "")
-    return f"This API key may not use the route {route!r}: it is bound to {listed}."
 
 
 def _decide(question: Question, config: Catalog, by: str) -> Decision:

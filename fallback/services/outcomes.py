@@ -25,9 +25,8 @@ from fallback.domain import (
 )
 from fallback.errors import BreakerUnavailable, NotFound, NotYours
 from fallback.messages.blocks import clean
-from fallback.services import budget, unknown
+from fallback.services import bounds, budget, unknown
 from fallback.services.configuration import publish_configuration
-from fallback.services.decisions import not_yours
 
 API: Final = "api:"  # what the name of a key is signed with
 KEY_MAX: Final = 100
@@ -97,17 +96,13 @@ def _foreign(
     """Return what is wrong with each outcome that a key bound to `routes` may not send."""
     if not routes:
         return {}
-    chains = [config.routes[slug].steps for slug in routes if slug in config.routes]
-    mine = {step.provider.slug for steps in chains for step in steps}
+    mine = {slug for _, slug in bounds.reached(config, routes)}
     found = {}
     for index, outcome in enumerate(outcomes):
         if outcome.route and outcome.route not in routes:
-            found[index] = not_yours(outcome.route, routes)
+            found[index] = bounds.not_yours(outcome.route, routes)
         elif outcome.provider not in mine:
-            found[index] = (
-                f"This API key may not report on {outcome.provider!r}: no route that it is bound to"
-                " has it in its chain."
-            )
+            found[index] = bounds.out_of_reach(outcome.provider)
     if found and len(found) == len(outcomes):
         raise NotYours(found[0])
     return found
