@@ -76,6 +76,11 @@ async def test_s7_whoever_sends_whole_requests_is_kept_and_may_take_its_time_bet
             assert head.startswith(b"HTTP/1.1 200")
             await asyncio.sleep(0.2)
         writer.close()
+        await asyncio.sleep(0.2)
+        [book] = [
+            it for it in connections._books.values() if it._loop is asyncio.get_running_loop()
+        ]
+        assert not any(book._waiting.values())  # whoever left is not remembered
 
 
 async def test_s7_a_head_without_end_is_refused(monkeypatch):

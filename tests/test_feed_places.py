@@ -10,7 +10,7 @@ from django.test import Client as Browser
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from fallback import catalog, services
-from fallback.live import door, places
+from fallback.live import consumer, door, places
 from fallback.live.places import Listener, Places
 from tests.configuration import make_route
 from tests.rest import make_key
@@ -46,6 +46,7 @@ def few(monkeypatch) -> None:
     monkeypatch.setattr(places, "PEOPLE_SHARE", 5)
     monkeypatch.setattr(places, "PER_KEY_SHARE", 2.5)
     monkeypatch.setattr(places, "PER_PERSON", 2)
+    monkeypatch.setattr(consumer, "_explained", consumer.Buckets(0.001, 100))
 
 
 async def why_closed(feed) -> tuple[int, str]:
@@ -148,6 +149,22 @@ async def test_s13_a_key_that_connects_too_often_is_told_to_wait(keys, monkeypat
             await heard(feed, "snapshot")
 
     assert (code, "key" in why) == (1013, True)
+
+
+async def test_s13_a_flood_of_refusals_leaves_no_sockets_open(keys, few, monkeypatch):
+    monkeypatch.setattr(consumer, "_explained", consumer.Buckets(0.001, 3))
+    codes = []
+    async with serving() as address, AsyncExitStack() as held:
+        for _ in range(4):
+            await held.enter_async_context(listen(address, keys[0]))
+        for _ in range(6):
+            try:
+                async with listen(address, keys[0]) as feed:
+                    codes.append((await why_closed(feed))[0])
+            except InvalidStatus as error:
+                codes.append(error.response.status_code)
+
+    assert codes == [1013] * 3 + [403] * 3
 
 
 async def test_sessions_that_hang_in_the_database_keep_no_key_out(keys, cookie, monkeypatch):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from typing import Any, Final, cast
 
 import structlog
@@ -11,12 +12,14 @@ from controlplane import request_id, request_log
 from fallback.live import door
 from fallback.live.hub import Client, Hub, Send, here
 from fallback.live.places import Listener
+from fallback.pacing import Buckets
 
 log = structlog.get_logger(__name__)
 
 REQUEST_MAX: Final = 1_000  # characters: there is one thing to say, and it is short
 REQUESTS_MAX: Final = 30  # in REQUESTS_S, from one client
 REQUESTS_S: Final = 10.0
+_explained = Buckets(10, 100)
 TOO_LARGE, TOO_MANY, TRY_LATER = 1009, 1008, 1013  # RFC 6455 and its registry
 
 
@@ -72,9 +75,11 @@ class StatusConsumer(AsyncWebsocketConsumer):
         hub.join(self._client)
 
     async def _refuse(self, why: str) -> None:
-        """Say why, and that it may be tried again; only a socket that is open can be told so."""
+        """Say why, and that it may be tried again. Only an open socket can be told so, and it stays
+        for ten seconds if its client does not close it: in a flood of them most get 403."""
         log.warning("feed_refused", why=why)
-        await self.accept()
+        if _explained.take("all", time.monotonic()) == 0:
+            await self.accept()
         await self.close(TRY_LATER, reason=why)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:

@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 
 PERMISSION: Final = "fallback.view_provider"
 SCHEMES: Final = {"ws": "http", "wss": "https"}  # a socket's, and its page's
-KEYS: Final = Pool("feed-key", threads=4, waiting=5_000, wait_s=10.0)
+KEYS: Final = Pool("feed-key", threads=32, waiting=5_000, wait_s=10.0)
 SESSIONS: Final = Pool("feed-session", threads=4, waiting=500, wait_s=10.0)
 
 # A fleet of a thousand pods may come back at once; a thousand sessions from one address may not.
