@@ -322,11 +322,12 @@ def test_a5_a_full_disk_loses_no_transition_and_no_alert(redis_client, settings,
             why = stream.waiting()
         ended = time.monotonic()
         moves = sum(one.is_transition for one in written)
-        assert eventually(lambda: Transition.objects.count() == moves, within_s=15)
-        assert eventually(lambda: stream.lag(STT).entries == 0, within_s=15)
+        assert eventually(lambda: Transition.objects.count() == moves, within_s=40)
+        assert eventually(lambda: stream.lag(STT).entries == 0, within_s=40)
         took_s = time.monotonic() - ended
-    print(f"\n{REFUSES_S:g} s: {moves} transitions of {moves}, {Alert.objects.count()} alerts of"
-          f" {len(written)}, complete {took_s:.1f} s after")  # fmt: skip
+    print(f"\n{REFUSES_S:g} s: {moves} transitions of {moves}, {DeadLetter.objects.count()} dead"
+          f" letters, complete {took_s:.1f} s after")  # fmt: skip
     assert (why.what, why.why) == ("database", "DiskFull 53100")
-    assert Alert.objects.count() == len(written)
+    told = Alert.objects.exclude(event="pump_lagging").values_list("event_id", flat=True)
+    assert sorted(told) == sorted(one.id for one in written)
     assert (during, DeadLetter.objects.count()) == (0, 0)

@@ -175,6 +175,22 @@ def test_events_that_come_late_are_not_told(redis_client, slack, clock):
     assert announced(redis_client) == []
 
 
+def test_many_events_that_come_late_are_neither_missing_nor_a_fork(redis_client, slack, clock):
+    """As after a database that took notices and refused transitions for a minute."""
+    pump = Pump("one", clock=clock)
+    now = int(time.time() * 1000)
+    seen = {"at_ms": now, "version": 1000 * now, "incident": ""}
+    notices = [event(2 * n, name="provider_failure", after="closed", **seen) for n in range(1, 99)]
+    moves = [event(2 * n + 1, **seen) for n in range(98)]
+    history.record(notices)
+    history.record(moves)
+    time.sleep(0.6)
+    turns(pump, clock, 4)
+
+    assert announced(redis_client) == []
+    assert Position.objects.get().forks == 0
+
+
 def test_a8_what_a_failover_forgot_is_told_to_people_once(redis_client, slack, clock):
     pump = Pump("one", clock=clock)
     write(redis_client, event(1, incident=""), event(1, incident="", request="another"))

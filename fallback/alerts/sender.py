@@ -108,10 +108,14 @@ class Sender:
             When(Exists(waiting), then=Value(2)),
             default=Value(3),
         )
-        is_away = Q(destination__in=self._outages.away())
-        tried = Case(When(is_away, then=F("attempts")), default=Value(0))
-        rows = due.annotate(rank=rank, tried=tried).order_by("tried", "rank", "due_at")
-        return rows.values_list("pk", "destination", "sending_key")
+        order = ["rank", "due_at"]
+        if away := self._outages.away():
+            is_away = Q(destination__in=away)
+            due = due.annotate(tried=Case(When(is_away, then=F("attempts")), default=Value(0)))
+            order = ["tried", *order]
+        return (
+            due.annotate(rank=rank).order_by(*order).values_list("pk", "destination", "sending_key")
+        )
 
     def _idle_s(self) -> float:
         """Return how long to wait when nothing is due: no longer than until something is."""

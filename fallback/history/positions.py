@@ -7,6 +7,7 @@ can be repaired is, elsewhere.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import structlog
 from django.utils import timezone
@@ -16,7 +17,7 @@ from fallback.domain import Event, EventName, Kind
 from fallback.models import Position
 from fallback.stream import number_of
 
-SPANS_MAX = 50  # a position remembers this many gaps, the latest ones
+SPANS_MAX = 50  # a position remembers this many gaps
 
 log = structlog.get_logger(__name__)
 
@@ -66,7 +67,7 @@ def take(position: Position, number: int, *, noticed_ms: int) -> bool:
     if number > position.highest:
         if number > position.highest + 1:
             gap = [position.highest + 1, number - 1, noticed_ms, False]
-            position.missing = [*position.missing, gap][-SPANS_MAX:]
+            position.missing = _bounded([*position.missing, gap])
         position.highest = number
         return True
     for i, (first, last, noticed, is_told) in enumerate(position.missing):
@@ -75,6 +76,15 @@ def take(position: Position, number: int, *, noticed_ms: int) -> bool:
             position.missing[i : i + 1] = [span for span in rest if span[0] <= span[1]]
             return True
     return False
+
+
+def _bounded(spans: list[list[Any]]) -> list[list[Any]]:
+    """Return at most `SPANS_MAX` spans. Beyond them the oldest become one of which nothing is known
+    any more: what comes of it is neither late nor a fork, and nobody is told that it is missing."""
+    while len(spans) > SPANS_MAX:
+        (first, *_), (_, last, noticed_ms, _), *rest = spans
+        spans = [[first, last, noticed_ms, True], *rest]
+    return spans
 
 
 def tell_breaks(kind: Kind, *, until_ms: int, tell: Tell) -> None:

@@ -5,6 +5,7 @@ holds up no other. What an entry is at fault for (a value that nothing can store
 own code) is tried a few times and then put aside, for a person to look at.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -23,6 +24,7 @@ HANDLERS: tuple[Handler, ...] = (history.record, alerts.notify)
 
 DELIVERIES_MAX: Final = 5  # an entry that fails more often by its own fault is put aside
 REFUSALS_MAX: Final = 5  # entries that one pass tries on a database that takes none
+REFUSING_S: Final = 2.0  # nor does it try more than one where each is refused this late
 REMEMBERED_MAX: Final = 1000  # entries of which we know that they failed
 
 log = structlog.get_logger(__name__)
@@ -42,15 +44,15 @@ class Carrier:
     def carry(self, kind: Kind, entries: Sequence[Entry]) -> int:
         """Carry entries and acknowledge them; return how many are done with.
 
-        Those that the database refused before are tried after the others, each alone: if it is
-        something about them, the others need not wait. Raises what the database raises when it is
-        away, and BreakerUnavailable.
+        Those that the database refused before are tried after the others, one alone before the
+        rest: if it is something about them, the others need not wait. Raises what the database
+        raises when it is away, and BreakerUnavailable.
         """
         fresh = [entry for entry in entries if _place(entry) not in self._refused]
         again = [entry for entry in entries if _place(entry) in self._refused]
-        if not fresh:
-            return self._batch(kind, again)
-        return self._batch(kind, fresh) + self._each(again)
+        done = self._batch(kind, fresh) + self._each(again[:1])
+        is_taken = bool(again) and _place(again[0]) not in self._refused
+        return done + (self._batch(kind, again[1:]) if is_taken else self._each(again[1:]))
 
     @property
     def is_refused(self) -> bool:
@@ -82,10 +84,10 @@ class Carrier:
         return True
 
     def _each(self, entries: Sequence[Entry]) -> int:
-        done = refusals = 0
+        done, refusals, until = 0, 0, time.monotonic() + REFUSING_S
         for entry in entries:
-            if refusals >= REFUSALS_MAX:
-                break  # it takes nothing, or each takes its time to be refused
+            if refusals >= REFUSALS_MAX or (refusals and time.monotonic() > until):
+                break  # it takes nothing, or takes its time to refuse
             try:
                 is_done = self._one(entry)
             except _DatabaseRefuses:
