@@ -15,7 +15,7 @@ from fallback import catalog, deadline, health, keys, metrics, standin, status
 from fallback.api import throttling
 from fallback.breaker import link, watch
 from fallback.past import recorder
-from fallback.services import budget, configuration, unknown
+from fallback.services import budget, configuration, suspects, unknown
 from fallback.stats import tally
 
 THREADS_END_S = 2.0
@@ -59,6 +59,7 @@ def process(request: pytest.FixtureRequest, redis_client: redis.Redis) -> Iterat
     standin.shared = standin.StandIn()
     throttling.buckets.cache_clear()
     budget.buckets.cache_clear()
+    suspects.shared = suspects.Suspects()
     for once in (configuration._publish, configuration._tell, budget.told):
         once.forget()
     keys._usage = keys.Usage()

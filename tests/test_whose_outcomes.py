@@ -89,6 +89,27 @@ def test_s2_one_request_of_one_key_takes_each_provider_out_for_300_s_at_most(cap
     assert caplog.text.count("provider_out") == 5
 
 
+@pytest.mark.parametrize(
+    ("others", "providers", "is_told"),
+    [(1, 3, True), (0, 3, False), (1, 2, False)],
+    ids=["one of two keys", "the only key", "two providers"],
+)
+def test_s2_a_key_that_alone_takes_several_providers_out_is_told(
+    others: int, providers: int, is_told: bool
+) -> None:
+    slugs = ("soniox", "deepgram", "sarvam")
+    make_route("breeze-buddy", *slugs)
+    for number in range(others):
+        make_key("agent", name=f"other-{number}")
+    leaked = api("agent", name="leaked")
+    leaked.report(
+        *(failure(f"CA-{slug}", provider=slug, reason="auth") for slug in slugs[:providers])
+    )
+    told_of = [event.reason for event in events() if event.name == "misconfigured"]
+
+    assert told_of == ["the API key leaked alone took 3 providers out"] * is_told
+
+
 def test_s2_with_a_quorum_of_two_keys_it_takes_nobody_out_and_is_shown() -> None:
     make_policy(distinct_keys=2)
     make_route()

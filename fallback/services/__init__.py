@@ -9,6 +9,7 @@ overrides      set_override, clear_override, reset_breaker
 configuration  publish_configuration; what is wrong with it is told
 bounds         what a key reaches that is bound to routes
 budget         what the calls of one key may take of Redis
+suspects       a key that alone takes several providers out is told
 unknown        what agents name and the configuration does not hold is told
 """
 

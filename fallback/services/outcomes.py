@@ -25,7 +25,7 @@ from fallback.domain import (
 )
 from fallback.errors import BreakerUnavailable, NotFound, NotYours
 from fallback.messages.blocks import clean
-from fallback.services import bounds, budget, unknown
+from fallback.services import bounds, budget, suspects, unknown
 from fallback.services.configuration import publish_configuration
 
 API: Final = "api:"  # what the name of a key is signed with
@@ -85,6 +85,8 @@ def _report(
             if recorded.status == Status.ACCEPTED:
                 budget.reported(by, outcome)
             _log_trip(kind, outcome, recorded)
+            if recorded.effect == Effect.TRIPPED:
+                suspects.tripped(kind, outcome, recorded, config)
             stats.seen(kind, outcome, recorded)
             past.seen(kind, outcome, route, recorded)
     return [results[index] for index in sorted(results)], version or standin.shared.version
