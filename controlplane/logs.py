@@ -8,6 +8,7 @@ it: no control character and no escape sequence reaches a terminal, and no text 
 """
 
 import logging
+import re
 from collections.abc import Mapping, MutableMapping
 from typing import Any, Final
 
@@ -16,6 +17,8 @@ import structlog
 FORMATS: Final = ("console", "json")
 LEVELS: Final = ("debug", "info", "warning", "error")
 INDENT: Final = "\n    "  # of a traceback: its messages must not look like lines of the log
+
+QUERY: Final = re.compile(r"\?[^\s)]*")
 
 # What every line carries, whether it was logged through structlog or the standard library.
 SHARED: Final[list[structlog.typing.Processor]] = [
@@ -102,6 +105,7 @@ class OneLineARequest(logging.Filter):
         if getattr(record, "status_code", 500) >= 500:
             return record.name != "django.request" or record.exc_info is not None
         record.exc_info = None
+        record.msg, record.args = QUERY.sub("?…", record.getMessage()), None  # of a Referer
         if record.levelno > logging.WARNING:  # that a stranger is refused is no error of ours
             record.levelno, record.levelname = logging.WARNING, "WARNING"
         return record.name != "django.request"

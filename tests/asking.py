@@ -35,6 +35,7 @@ async def ask(
     headers: dict[str, str] | None = None,
     query: str = "",
     client: str = "127.0.0.1",
+    scheme: str = "http",
 ) -> Answered:
     """Ask for a path as uvicorn does; the body comes in these pieces, and then for ever no more."""
     answered, pieces, taken = Answered(), list(body), 0
@@ -59,6 +60,7 @@ async def ask(
 
     scope = {
         "type": "http",
+        "scheme": scheme,
         "method": method,
         "path": path,
         "query_string": query.encode(),

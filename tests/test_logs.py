@@ -176,6 +176,15 @@ async def test_s20_what_the_admin_refuses_is_one_line_that_says_whom(everything,
     assert line["level"] == "warning"
 
 
+async def test_s20_a_page_that_sent_a_form_is_named_without_its_query_string(everything):
+    sent = {"referer": "https://evil.example/page?key=hunter2", "cookie": f"csrftoken={'a' * 32}"}
+    answered = await ask(Handler(), "/orders", "POST", headers=sent, scheme="https")
+
+    assert answered.status == 403
+    assert "evil.example/page" in everything.getvalue()
+    assert "hunter2" not in everything.getvalue()
+
+
 @pytest.mark.django_db(transaction=True)
 async def test_s20_on_a_real_server_nothing_else_is_written(everything):
     async with serving() as address:
