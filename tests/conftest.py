@@ -60,6 +60,7 @@ def process(request: pytest.FixtureRequest, redis_client: redis.Redis) -> Iterat
     throttling.buckets.cache_clear()
     budget.buckets.cache_clear()
     suspects.shared = suspects.Suspects()
+    configuration._restored.forget()
     for once in (configuration._publish, configuration._tell, budget.told):
         once.forget()
     keys._usage = keys.Usage()

@@ -42,6 +42,20 @@ class ConfigRevision(models.Model):
         return row.number
 
     @classmethod
+    def rise_above(cls, number: int) -> bool:
+        """Raise the number above this one, which the breakers have of a newer copy of the database;
+        False where it is not below. The configuration stays as it is."""
+        with transaction.atomic():
+            row = cls.objects.select_for_update().filter(pk=cls.ONLY, number__lt=number).first()
+            if row is None:
+                return False
+            is_sealed = row.sealed == row.number
+            row.number = max(number + 1, int(timezone.now().timestamp() * 1000))
+            row.sealed = row.number if is_sealed else row.sealed
+            row.save()
+        return True
+
+    @classmethod
     def lock(cls) -> None:
         """Have everybody else who changes the configuration wait for the end of the transaction.
 

@@ -185,6 +185,8 @@ class Pump:
             return
         if snapshot.revision is None or snapshot.revision < revision:
             services.publish_configuration()
+        elif snapshot.revision > revision:
+            services.follow_restored(kind, snapshot.revision)
         self._seen[kind] = snapshot
         if before and (lag.oldest_ms is None or lag.oldest_ms > before.now_ms + SETTLED_MS):
             version, now_ms = before.version, before.now_ms

@@ -6,7 +6,7 @@ state (`standin`), everything that would have to be remembered is refused with B
 decisions      make_decision
 outcomes       report_outcomes, explain_call
 overrides      set_override, clear_override, reset_breaker
-configuration  publish_configuration; what is wrong with it is told
+configuration  publish_configuration, follow_restored; what is wrong with it is told
 bounds         what a key reaches that is bound to routes
 budget         what the calls of one key may take of Redis
 suspects       a key that alone takes several providers out is told
@@ -14,7 +14,7 @@ unknown        what agents name and the configuration does not hold is told
 """
 
 from fallback.services.bounds import check_provider
-from fallback.services.configuration import publish_configuration
+from fallback.services.configuration import follow_restored, publish_configuration
 from fallback.services.decisions import make_decision
 from fallback.services.outcomes import explain_call, report_outcomes
 from fallback.services.overrides import (
@@ -31,6 +31,7 @@ __all__ = [
     "check_provider",
     "clear_override",
     "explain_call",
+    "follow_restored",
     "make_decision",
     "publish_configuration",
     "report_outcomes",

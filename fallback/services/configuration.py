@@ -11,18 +11,22 @@ from fallback import breaker, catalog, metrics
 from fallback.catalog import Catalog
 from fallback.domain import EventName, Kind, Override
 from fallback.errors import BreakerUnavailable
-from fallback.models import Transition
-from fallback.pacing import NotAgainWithin
+from fallback.models import ConfigRevision, Transition
+from fallback.pacing import Lately, NotAgainWithin
 from fallback.services import unknown
 from fallback.standing import standing_overrides
+from fallback.times import rfc3339
 
 PUBLISH_S: Final = 1.0  # how often one process publishes of its own accord
+RESTORED_S: Final = 30.0  # how often the breakers are made to follow a database that went back
+REVISION_MAX: Final = 253_402_300_000_000  # of the year 9999; more is damage
 TELL_EVERY_MS: Final = 10 * 60_000  # the same misconfiguration is told once in this time
 DETAIL_MAX: Final = 500
 
 log = structlog.get_logger(__name__)
 _publish = NotAgainWithin(PUBLISH_S)
 _tell = NotAgainWithin(TELL_EVERY_MS / 1000)
+_restored = Lately(RESTORED_S)
 
 
 def publish_configuration() -> None:
@@ -47,6 +51,39 @@ def publish_configuration() -> None:
         )
         unknown.forget_known(kind, config)
         log.debug("configuration_published", kind=kind, revision=config.revision, status=status)
+
+
+def follow_restored(kind: Kind, revision: int) -> None:
+    """Have the breakers judge by the database also where it went back: it was restored from a copy
+    of before `revision`, which the breakers of this kind had before this call.
+
+    The breakers take a higher revision alone, so that nobody's old configuration undoes a newer
+    one. So the database's is raised above theirs, and what it holds is published like a change.
+    Two databases on one Redis would take turns at that; each does so twice a minute at most. Raises
+    BreakerUnavailable, or what the database raises.
+    """
+    config = catalog.looked_at_now()
+    if config is None or config.revision >= revision or revision > REVISION_MAX:
+        return  # the database is away, or has the change that the breakers have
+    if _restored.has("") or not ConfigRevision.rise_above(revision):
+        return
+    _restored.note("")
+    catalog.refresh(catalog.CONFIRM_WAIT_S)
+    publish_configuration()
+    metrics.degraded("configuration_restored")
+    log.warning("configuration_restored", revision=config.revision, breakers_had=revision)
+    tell_misconfigured(
+        kind,
+        "configuration",
+        f"the database holds the configuration of {_moment(config.revision)}, and the breakers had"
+        f" that of {_moment(revision)}: it was restored, and the breakers judge by it again. Check"
+        " the policies. If nobody restored it, two databases share one Redis namespace.",
+    )
+
+
+def _moment(revision: int) -> str:
+    """Return when a configuration was made: a revision is the time in ms."""
+    return str(rfc3339(revision))
 
 
 def _past() -> tuple[dict[tuple[Kind, str], Override], bool]:
