@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -39,7 +40,7 @@ class Master:
 @pytest.fixture
 def master(monkeypatch: pytest.MonkeyPatch) -> Iterator[Master]:
     monkeypatch.setattr(watch, "SURE_S", 1.0)
-    monkeypatch.setattr(watch, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(watch, "LOOK_EVERY_S", 0.06)
     made = Master()
     yield made
     made.gate.set()
@@ -109,6 +110,15 @@ def test_a1_a_new_master_is_asked_at_once_though_the_old_one_was_away(master: Ma
     assert eventually(lambda: master.watch.generation == 1)
 
     assert link.ask(lambda: "from the new one") == "from the new one"
+
+
+def test_a1_a_flood_of_refusals_is_no_flood_of_looks(master: Master) -> None:
+    assert master.watch.is_sure()
+    looks, began_s = master.looks, time.monotonic()
+    while time.monotonic() - began_s < 0.5:
+        master.watch.doubt()
+
+    assert 1 <= master.looks - looks <= 1 + 0.5 / watch.APART_S
 
 
 def test_a1_nobody_looks_while_nobody_asks(master: Master) -> None:

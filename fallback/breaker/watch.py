@@ -19,6 +19,7 @@ from fallback import deadline
 log = structlog.get_logger(__name__)
 
 LOOK_EVERY_S: Final = 0.3
+APART_S: Final = 0.05  # however many refusals ask for a look at once
 SURE_S: Final = 1.0  # for how long a look is believed
 IDLE_S: Final = 3.0  # nobody asked for so long: nobody looks
 WAIT_S: Final = 0.3  # at most, for the look under way, where a request gives no other limit
@@ -132,8 +133,12 @@ class Watch(Trust):
     def _start(self) -> None:
         with self._looked:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="redis-watch", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="redis-watch", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # the interpreter is ending: nobody is sure of anything
+                    return
+                self._thread = thread
 
     def _do_chores(self) -> None:
         try:
@@ -146,7 +151,8 @@ class Watch(Trust):
             self._wake.clear()
             self.look()
             self._do_chores()
-            self._wake.wait(LOOK_EVERY_S)
+            time.sleep(APART_S)
+            self._wake.wait(LOOK_EVERY_S - APART_S)
             with self._looked:
                 if self._clock() - self._asked_at_s > IDLE_S:
                     self._thread = None
