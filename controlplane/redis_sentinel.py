@@ -10,7 +10,7 @@ import threading
 import weakref
 from concurrent.futures import wait
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from django_redis.pool import SentinelConnectionFactory
 from redis import Redis
@@ -28,6 +28,14 @@ LATEST_S: Final = 0.6  # when none has answered by then, none will
 Address = tuple[str, int]
 
 
+class Word(NamedTuple):
+    """What one Sentinel says. The number of its configuration grows with every failover."""
+
+    epoch: int
+    address: Address
+    is_leaving: bool  # a failover is under way, and this is still the master before it
+
+
 class Sentinels(Sentinel):
     """All Sentinels of one master. Safe for threads."""
 
@@ -39,6 +47,7 @@ class Sentinels(Sentinel):
         self.sentinels = [Redis(connection_pool=pool) for pool in pools]
         self._aside = Aside("sentinel", threads=2 * len(self.sentinels), at_most_s=LATEST_S)
         self._known: dict[str, Address] = {}
+        self._leaving: set[str] = set()
         self._pools: weakref.WeakSet[SentinelConnectionPool] = weakref.WeakSet()
         self._lock = threading.Lock()
 
@@ -50,10 +59,17 @@ class Sentinels(Sentinel):
         words = self._words(service_name)
         with self._lock:
             if words:
-                self._known[service_name] = max(words)[1]
+                address = self._known[service_name] = max(words).address
+                is_leaving = any(one.is_leaving and one.address == address for one in words)
+                (self._leaving.add if is_leaving else self._leaving.discard)(service_name)
             if service_name in self._known:
                 return self._known[service_name]
         raise MasterNotFoundError(f"No Sentinel names a master called {service_name!r}")
+
+    def is_leaving(self, service_name: str) -> bool:
+        """Whether a failover was under way at the last look and its new master not named yet: it
+        may take calls already, and the old one does not know."""
+        return service_name in self._leaving
 
     def serve(self, pool: SentinelConnectionPool) -> None:
         """Have this pool follow the master, whichever alias notices first."""
@@ -68,9 +84,8 @@ class Sentinels(Sentinel):
                 pool.disconnect(inuse_connections=False)
         return address
 
-    def _words(self, service_name: str) -> list[tuple[int, Address]]:
-        """Return what each Sentinel says that answers in time: the number of its configuration,
-        which grows with every failover, and the address."""
+    def _words(self, service_name: str) -> list[Word]:
+        """Return what each Sentinel says that answers in time."""
         asked = [
             self._aside.start(partial(_word, sentinel, service_name)) for sentinel in self.sentinels
         ]
@@ -83,7 +98,7 @@ class Sentinels(Sentinel):
         return [word for word in map(_answer, done) if word]
 
 
-def _word(sentinel: Any, service_name: str) -> tuple[int, Address] | None:
+def _word(sentinel: Any, service_name: str) -> Word | None:
     """Ask one Sentinel. In the middle of a failover only its second answer is the new master."""
     pipeline = sentinel.pipeline(transaction=False)
     pipeline.sentinel_master(service_name)
@@ -92,13 +107,16 @@ def _word(sentinel: Any, service_name: str) -> tuple[int, Address] | None:
     if not address:
         return None
     host, port = address
-    return int(state["config-epoch"]), (host.decode() if isinstance(host, bytes) else host, port)
+    host = host.decode() if isinstance(host, bytes) else host
+    is_under_way = "failover_in_progress" in state["flags"]
+    is_leaving = is_under_way and (host, port) == (state["ip"], state["port"])
+    return Word(int(state["config-epoch"]), (host, port), is_leaving)
 
 
-def _answer(future: Any) -> tuple[int, Address] | None:
+def _answer(future: Any) -> Word | None:
     try:
         return future.result()  # type: ignore[no-any-return] # done
-    except (RedisError, OSError):
+    except (RedisError, OSError, LookupError, ValueError, TypeError):  # none, or none that we know
         return None
 
 

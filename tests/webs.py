@@ -40,7 +40,14 @@ class Web:
     local: threading.local = field(default_factory=threading.local)
 
     def send(self, method: str, path: str, body: Any = None) -> tuple[int, Any, dict[str, str]]:
-        """Ask; return status, answer and headers."""
+        """Ask; return status, answer and headers. An idle connection may have been closed."""
+        try:
+            return self._send(method, path, body)
+        except ConnectionError:
+            self.local.connection = None
+            return self._send(method, path, body)
+
+    def _send(self, method: str, path: str, body: Any) -> tuple[int, Any, dict[str, str]]:
         connection = getattr(self.local, "connection", None)
         if connection is None:
             connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)

@@ -35,12 +35,17 @@ def named(client: Any) -> str:
 
 
 def confirm(client: Any) -> None:
-    """Raise NotMaster unless the server says that it is a master that may write.
+    """Raise NotMaster unless the server says that it is a master that may write, and no failover
+    is about to replace it.
 
     Raises RedisError when it does not answer. A server that does not let us ask is believed.
     """
     if isinstance(client, RedisCluster):
         return
+    pool = client.connection_pool
+    sentinels = getattr(pool, "sentinel_manager", None)
+    if sentinels is not None and sentinels.is_leaving(pool.service_name):
+        raise NotMaster("a failover is under way")
     try:
         says = client.info("replication")
     except ResponseError as refusal:
