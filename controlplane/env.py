@@ -41,6 +41,7 @@ VARIABLES: Final = frozenset(
         "REDIS_SENTINELS",
         "REDIS_SENTINEL_PASSWORD",
         "REDIS_URL",
+        "SECOND_FACTOR",
         "SECRET_KEY",
         "SECRET_KEY_FALLBACKS",
         "SESSION_DAYS",

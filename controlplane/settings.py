@@ -186,6 +186,8 @@ AUTH_PASSWORD_VALIDATORS = [
     }.items()
 ]
 LOGIN_URL = "admin:login"
+SECOND_FACTOR = env.choice("SECOND_FACTOR", "optional", ("off", "optional", "owners", "required"))
+OTP_TOTP_ISSUER = "STT control plane"
 SESSION_COOKIE_AGE = 3_600 * env.number("SESSION_IDLE_HOURS", 12, lowest=1, highest=336)
 SESSION_DAYS = env.number("SESSION_DAYS", 7, lowest=1, highest=90)
 LOGIN_REDIRECT_URL = "admin:index"  # where a sign-in ends whose `next` leads nowhere
@@ -193,7 +195,7 @@ LOGIN_REDIRECT_URL = "admin:index"  # where a sign-in ends whose `next` leads no
 # --- Django
 
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "controlplane.apps.SiteConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -202,6 +204,9 @@ INSTALLED_APPS = [
     "adminsortable2",
     "channels",
     "csp",
+    "django_otp",
+    "django_otp.plugins.otp_static",
+    "django_otp.plugins.otp_totp",
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "rest_framework",
@@ -223,6 +228,8 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_otp.middleware.OTPMiddleware",
+    "fallback.sign_in.entering.second_factor",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "simple_history.middleware.HistoryRequestMiddleware",

@@ -33,6 +33,7 @@ Verbs and reads
     standin      what a process decides with meanwhile
     standing     operators' orders that outlive Redis's data
     changes/     what a change of the configuration sets off; who, when, why; undone
+    sign_in/     how people get in: guesses slowed down, a second factor
     proposals    the second person: changes that wait until somebody else agrees
     preview      what a policy that is not saved yet would do now
     shadow/      a second policy beside the live one, and what it would have done

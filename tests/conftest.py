@@ -16,6 +16,7 @@ from fallback.api import throttling
 from fallback.breaker import link, watch
 from fallback.past import recorder
 from fallback.services import budget, configuration, suspects, unknown
+from fallback.sign_in import guard
 from fallback.stats import tally
 
 THREADS_END_S = 2.0
@@ -57,6 +58,7 @@ def process(request: pytest.FixtureRequest, redis_client: redis.Redis) -> Iterat
     catalog._cache = catalog.Cache(clock=time.monotonic if is_committing(request) else lambda: 0.0)
     status._board = status.Board()
     standin.shared = standin.StandIn()
+    guard.memory.forget()
     throttling.buckets.cache_clear()
     budget.buckets.cache_clear()
     suspects.shared = suspects.Suspects()

@@ -12,7 +12,7 @@ LAYERS = """
 apps urls management templatetags
 api slack admin pump checks health drill
 live alerts history exporter
-proposals
+proposals sign_in
 changes orders preview rehearsals shadow
 services
 status backtest

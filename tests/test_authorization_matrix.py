@@ -83,6 +83,7 @@ TABLE: Final[dict[str, Access]] = {
     "login": FOR_ALL,
     "logout": FOR_ALL,
     "jsi18n": FOR_STAFF,
+    "second_factor": FOR_STAFF,
     "password_change": FOR_STAFF,
     "password_change_done": FOR_STAFF,
     "autocomplete": FOR_VIEWERS,

@@ -48,7 +48,14 @@ LEAST: dict[str, str] = {
     "fallback_alerttemplate_preview": "viewer",
     **{f"fallback_policy_{page}": "editor" for page in ["now", "rehearse", "rehearsal", "stop"]},
 }  # fmt: skip
-FOR_ALL_STAFF = {"index", "app_list", "jsi18n", "password_change", "password_change_done"}
+FOR_ALL_STAFF = {
+    "second_factor",
+    "index",
+    "app_list",
+    "jsi18n",
+    "password_change",
+    "password_change_done",
+}
 LEADS_ON = {f"fallback_{model}_simple_history" for model in SETTINGS + SECRETS}
 FOR_ALL_STAFF |= {"autocomplete", "view_on_site", "login", "logout"}  # these ask by themselves
 
@@ -205,6 +212,7 @@ ACTIONS = {
     ("provider", "reset"): "operator",
     ("incident", "acknowledge"): "operator",
     ("alert", "send_again"): "operator",
+    ("user", "remove_second_factor"): "owner",
     ("deadletter", "replay"): "operator",
     **{(model, "delete_selected"): "editor" for model in SETTINGS},
     **{(model, "delete_selected"): "owner" for model in [*SECRETS, "group"]},

@@ -24,6 +24,8 @@ strict content security policy holds for the whole site.
 """
 
 from django.contrib import admin
+from django_otp.plugins.otp_static.models import StaticDevice
+from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from fallback.admin import (
     alerts,
@@ -48,6 +50,9 @@ __all__ = [
     "providers",
     "routes",
 ]
+
+# Their pages would show the secrets of second factors; people see theirs on a page of its own.
+admin.site.unregister([TOTPDevice, StaticDevice])
 
 admin.site.site_header = "STT control plane"
 admin.site.site_title = "STT control plane"

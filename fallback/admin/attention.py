@@ -5,10 +5,11 @@ A fixed number of queries, whatever there is; nothing at all means that all is w
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
@@ -28,11 +29,13 @@ from fallback.models import (
     Proposal,
     Provider,
 )
+from fallback.sign_in import recent_failures
 from fallback.times import epoch_ms
 
 MOST: Final = 10  # of a sort; the last line says how many more there are
 LAGGING_S: Final = 10.0
 DEAD_SINCE: Final = timedelta(days=1)
+SIGN_INS: Final = 10  # that failed: fewer are people who mistype
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,7 @@ def items(user: AbstractBaseUser | AnonymousUser, body: Mapping[str, Any]) -> li
         *_configuration(),
         *_slack(),
         *_keys(),
+        *_sign_ins(user),
     ]
     shown = [item for item in found if user.has_perm(f"fallback.view_{item.model}")]  # type: ignore[union-attr]  # staff have permissions
     return sorted(shown, key=lambda item: not item.is_grave)
@@ -219,6 +223,19 @@ def _slack() -> Iterator[Item]:
         if not AlertDestination.objects.exists():
             yield Item("Slack: there is no destination: no alert goes anywhere.", "Add one",
                        admin_url("alertdestination", "add"), "alertdestination")  # fmt: skip
+
+
+def _sign_ins(user: AbstractBaseUser | AnonymousUser) -> Iterator[Item]:
+    found = recent_failures()
+    if found["count"] < SIGN_INS or not user.has_perm("auth.view_user"):  # type: ignore[union-attr]  # staff
+        return
+    last = found["last"][0]
+    yield Item(
+        f"{found['count']:,} sign-ins failed within an hour of each other, the last as"
+        f" “{last['name']}” from {last['address']} ({last['why']}):",
+        "See who has a second factor", reverse("admin:auth_user_changelist"), "provider",
+        is_grave=False, at=moment(datetime.fromtimestamp(last["at_s"], UTC)),
+    )  # fmt: skip
 
 
 def _keys() -> Iterator[Item]:

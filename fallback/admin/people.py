@@ -6,11 +6,12 @@ from typing import Any
 from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
+from django_otp.plugins.otp_totp.models import TOTPDevice
 
-from fallback import roles
+from fallback import roles, sign_in
 from fallback.admin.asking import AsksPlainly
 from fallback.admin.base import CSS
 from fallback.admin.changing import made_by, rendered
@@ -70,7 +71,8 @@ def recorded(request: HttpRequest, go: Callable[[], HttpResponse]) -> HttpRespon
 class PersonAdmin(Recorded, AsksPlainly, UserAdmin):  # type: ignore[type-arg]  # not at run time
     """Who may sign in, and as what. A role is a group: choose one under Groups."""
 
-    list_display = ["username", "full_name", "role", "is_active", "last_seen"]
+    list_display = ["username", "full_name", "role", "is_active", "second_factor", "last_seen"]
+    actions = ["remove_second_factor"]
     list_filter = [HasRole, "is_active", "is_superuser"]
 
     class Media:
@@ -87,12 +89,29 @@ class PersonAdmin(Recorded, AsksPlainly, UserAdmin):  # type: ignore[type-arg]  
         role = roles.of(row)
         return format_html("<b>{}</b>: {}", role, MEANINGS[role]) if role else NOTHING
 
+    @admin.display(description="second factor", boolean=True)
+    def second_factor(self, row: Any) -> bool:
+        return bool(row.has_app)
+
+    @admin.action(permissions=["change"], description="Take off the second factor (a lost device)")
+    def remove_second_factor(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        for row in queryset:
+            if not _reaches(request, row):
+                messages.error(request, f"Second factor of {row}: not done. Only a superuser may.")
+            elif sign_in.remove(row):
+                messages.success(request, f"Second factor of {row}: taken off. The password alone"
+                                 " lets in, until another is set up.")  # fmt: skip
+            else:
+                messages.warning(request, f"Second factor of {row}: there is none.")
+
     @admin.display(description="last signed in", ordering="last_login")
     def last_seen(self, row: User) -> str:
         return moment(row.last_login) if row.last_login else "never"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
-        return super().get_queryset(request).prefetch_related("groups")
+        has_app = Exists(TOTPDevice.objects.filter(user=OuterRef("pk"), confirmed=True))
+        rows: QuerySet[User] = super().get_queryset(request)
+        return rows.annotate(has_app=has_app).prefetch_related("groups")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         found = list(super().get_readonly_fields(request, obj))

@@ -27,6 +27,7 @@ from controlplane.pools import Busy, Pool
 from fallback import catalog, keys, sessions
 from fallback.live.places import Listener
 from fallback.pacing import Buckets
+from fallback.sign_in import entering
 
 log = structlog.get_logger(__name__)
 
@@ -136,7 +137,12 @@ def _staff(cookies: str) -> Listener | None:
         if sessions.is_over(store, time.time()):
             return None
         user: Any = get_user(cast(HttpRequest, SimpleNamespace(session=store)))
-        may_listen = user.is_active and user.is_staff and user.has_perm(PERMISSION)
+        may_listen = (
+            user.is_active
+            and user.is_staff
+            and user.has_perm(PERMISSION)
+            and entering.is_in(user, store)
+        )
         return Listener("person", str(user.pk)) if may_listen else None
     except CookieError:
         return None
