@@ -160,7 +160,7 @@ def _redis_refusals() -> Messages:
     try:
         redis_server.require_writes()
     except NotFit as problem:
-        hint = "Outcomes and operators' orders are refused; decisions go on degraded."
+        hint = "Most outcomes are refused, and decisions degraded. Make room, or raise maxmemory."
         return [checks.Warning(f"{problem}.", hint=hint, id="fallback.W010")]
     return []
 

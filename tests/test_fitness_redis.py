@@ -10,6 +10,7 @@ from django.test import Client
 
 from fallback import checks
 from fallback.fitness import WELL, Finding, Grade, NotFit, redis_server
+from tests.configuration import make_route
 from tests.processes import eventually
 
 KEYS = ("maxmemory", "maxmemory-policy", "appendonly", "min-replicas-to-write")
@@ -45,6 +46,7 @@ def test_s11_a_full_redis_answers_ping_and_is_found_not_to_take_writes(redis_cli
 def test_s11_readiness_says_that_redis_is_full(
     redis_client: redis.Redis, client: Client, role: str, code: int, status: str
 ):
+    make_route()
     redis_client.config_set("maxmemory", 1)
     response = client.get("/readyz", {"role": role})
 
