@@ -307,7 +307,7 @@ async def test_a_web_process_killed_and_started_again_is_survived_without_a_relo
         page = await signed_in(browser, product.url, viewport=WIDE)
         await live(page)
         await page.evaluate("window.isSame = true")
-        kill(product.var_dir, "uvicorn")
+        kill(product.var_dir, "manage.py\0web\0")
         await page.wait_for_selector("body.is-stale", timeout=SOON_MS)
         assert "as of" in await page.text_content("#as-of")
         assert "The connection is lost" in await page.text_content("#summary")
