@@ -48,6 +48,16 @@ def test_a_server_that_is_away_costs_a_decision_next_to_nothing(settings):
     assert time.monotonic() - before_s < 0.3
 
 
+def test_a2_a_new_connection_asks_nothing_before_its_first_question(settings, redis_client):
+    settings.CACHES = caches(RedisServers(url=f"{settings.REDIS_URL}?health_check_interval=0"))
+    redis_client.config_resetstat()
+    get_redis_connection("breaker").ping()
+    asked = {str(name) for name in redis_client.info("commandstats")}
+
+    assert any("ping" in name for name in asked)
+    assert not any("client" in name or "hello" in name for name in asked)
+
+
 def test_sentinel_gives_every_alias_the_sentinels_and_the_master():
     options = caches(SENTINEL)["breaker"]["OPTIONS"]
 
