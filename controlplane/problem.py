@@ -19,9 +19,11 @@ def response(
     request_id: str,
     errors: Iterable[Mapping[str, str]] = (),
     headers: Mapping[str, str] | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> HttpResponse:
     """Build it. `code` is for programs, `detail` a sentence for people; `type` says no more than
-    the status, so `title` is the status's own phrase. `request_id` finds it in the log."""
+    the status, so `title` is the status's own phrase. `request_id` finds it in the log; `more` are
+    members that this problem alone has."""
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
@@ -31,5 +33,6 @@ def response(
         "code": code,
         "errors": list(errors),
         "request_id": request_id,
+        **(more or {}),
     }
     return JsonResponse(body, status=status, content_type=CONTENT_TYPE, headers=headers)

@@ -5,7 +5,7 @@ The breakers themselves are asked in between, in one call, by whoever holds them
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fallback.domain import (
@@ -44,7 +44,7 @@ def ask(question: Question, route: Route) -> Asked:
     left_out = tuple((slug, verdict) for slug, verdict in excluded if verdict)
     usable = tuple((slug, slug in question.failed) for slug, verdict in excluded if not verdict)
     if not usable:
-        raise NoUsableProvider(_nobody(question, route, left_out))
+        raise NoUsableProvider(_nobody(question, route, left_out), _lines_of(question, route))
     return Asked(
         call_id=question.call_id,
         route=route.slug,
@@ -211,14 +211,24 @@ def _why(question: Question, route: Route, walk: Walk) -> tuple[Why, ...]:
             else line
             for line in lines
         ]
+    return (*lines, *_strangers(question, route))
+
+
+def _lines_of(question: Question, route: Route) -> list[dict[str, str]]:
+    """Return why as a decision says it, where no breaker was asked."""
+    lines = [_line(step, None, question) for step in route.steps]
+    return [
+        {"provider": line.provider, "verdict": str(line.verdict), "detail": line.detail}
+        for line in (*lines, *_strangers(question, route))
+    ]
+
+
+def _strangers(question: Question, route: Route) -> Iterator[Why]:
+    """Yield a line for each name that the agent gave and that is no step of the route."""
     known = {step.provider.slug for step in route.steps}
-    named = dict.fromkeys((*(question.can_use or ()), *question.failed))
-    strangers = [slug for slug in named if slug not in known]
-    return (*lines, *(_stranger(slug, route) for slug in strangers))
-
-
-def _stranger(slug: str, route: Route) -> Why:
-    return Why(slug, Verdict.NOT_USABLE, detail=f"not a step of route {route.slug}")
+    for slug in dict.fromkeys((*(question.can_use or ()), *question.failed)):
+        if slug not in known:
+            yield Why(slug, Verdict.NOT_USABLE, detail=f"not a step of route {route.slug}")
 
 
 def _line(step: Step, finding: Finding | None, question: Question) -> Why:

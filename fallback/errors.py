@@ -1,6 +1,6 @@
 """The errors of the product: one base, and a class per reaction, not per cause."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -53,9 +53,14 @@ class Conflict(FallbackError):
 
 
 class NoUsableProvider(Conflict):
-    """A route has no step that this agent could use at all; `why` is in the text."""
+    """A route has no step that this agent could use at all; `why` says it as a decision does, a
+    "provider", "verdict" and "detail" for each step and each other name that the agent gave."""
 
     code = "no_usable_provider"
+
+    def __init__(self, detail: str, why: Sequence[Mapping[str, str]] = ()) -> None:
+        super().__init__(detail)
+        self.why = tuple(why)
 
 
 class Unavailable(FallbackError):

@@ -60,7 +60,8 @@ def flaw(response: HttpResponse, status: int) -> str:
     if response["Content-Type"] != "application/problem+json":
         return f"{response.status_code} {response['Content-Type']} {response.content[:200]!r}"
     body = json.loads(response.content)
-    is_right = set(body) == PROBLEM_FIELDS and body["status"] == response.status_code == status
+    fields = PROBLEM_FIELDS | ({"why"} if body.get("code") == "no_usable_provider" else set())
+    is_right = set(body) == fields and body["status"] == response.status_code == status
     return "" if is_right else str(body)
 
 

@@ -70,6 +70,14 @@ def test_a_chain_that_this_agent_cannot_use_is_a_conflict(agent):
     problem = assert_problem(agent.decide(can_use=["google"]), 409, "no_usable_provider")
 
     assert "soniox" in problem["detail"]
+    assert problem["why"] == [
+        {"provider": "soniox", "verdict": "not_usable",
+         "detail": "the agent did not name it in can_use"},
+        {"provider": "deepgram", "verdict": "not_usable",
+         "detail": "the agent did not name it in can_use"},
+        {"provider": "google", "verdict": "not_usable",
+         "detail": "not a step of route breeze-buddy"},
+    ]  # fmt: skip
 
 
 def test_an_unknown_route_is_not_found(agent):

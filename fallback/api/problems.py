@@ -24,7 +24,7 @@ from controlplane import request_id
 from controlplane.problem import CONTENT_TYPE
 from controlplane.problem import response as document
 from fallback import metrics
-from fallback.errors import FallbackError, Invalid, Problem, Unavailable
+from fallback.errors import FallbackError, Invalid, NoUsableProvider, Problem, Unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -71,8 +71,9 @@ def problem(
     detail: str,
     errors: Iterable[Problem] = (),
     headers: Mapping[str, str] | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> HttpResponse:
-    """Build the one shape every error has."""
+    """Build the one shape every error has, with `more` members of this one alone."""
     return document(
         status,
         code=code,
@@ -83,6 +84,7 @@ def problem(
             {"field": error.field, "detail": error.detail, "code": error.code} for error in errors
         ],
         headers=headers,
+        more=more,
     )
 
 
@@ -117,6 +119,7 @@ def _own(request: HttpRequest, error: FallbackError) -> HttpResponse:
         detail=str(error),
         errors=error.problems if isinstance(error, Invalid) else (),
         headers=headers,
+        more={"why": error.why} if isinstance(error, NoUsableProvider) else None,
     )
 
 

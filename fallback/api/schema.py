@@ -28,6 +28,23 @@ PROBLEM: Final[dict[str, Any]] = {
                 "required": ["field", "detail", "code"],
             },
         },
+        "why": {
+            "type": "array",
+            "description": "With `no_usable_provider` alone: a line for each step of the route, and"
+            " for each other name that the agent gave, as in a decision.",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "provider": _TEXT,
+                    "verdict": {
+                        "type": "string",
+                        "enum": ["not_usable", "wrong_language", "disabled"],
+                    },
+                    "detail": _TEXT,
+                },
+                "required": ["provider", "verdict", "detail"],
+            },
+        },
         "request_id": {"type": "string", "description": "As in `X-Request-Id` and in the log."},
     },
     "required": [

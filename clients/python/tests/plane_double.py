@@ -39,6 +39,7 @@ class PlaneDouble:
         self.keys: set[str] = set()
         self.headers: dict[str, dict[str, str]] = {}  # of the last request, by what was asked
         self.extra: list[str] = []  # providers that the route has besides
+        self.says_why = True  # in a 409 too: servers before 0.2 have it in the sentence alone
         self.taken: dict[str, int] = {}
         self.bodies: dict[str, dict[str, Any]] = {}
         self.url = ""
@@ -126,8 +127,8 @@ class PlaneDouble:
         if not usable:
             why = "; ".join(f"{name}: {verdict} (so)" for name, verdict in verdicts.items())
             text = f"route r has no provider that this call could use: {why}"
-            return _problem(409, "no_usable_provider", text)
-        verdicts |= {name: "not_usable" for name in can_use or () if name not in verdicts}
+            more = {"why": _lines(verdicts, can_use)} if self.says_why else {}
+            return _problem(409, "no_usable_provider", text, **more)
         usable.sort(key=self._is_out)
         return web.json_response(
             {
@@ -135,7 +136,7 @@ class PlaneDouble:
                 "mode": "primary" if usable[0] == "soniox" else "fallback",
                 "probe": None,
                 "on_mid_call_failure": "swap",
-                "why": [{"provider": name, "verdict": one} for name, one in verdicts.items()],
+                "why": _lines(verdicts, can_use),
             }
         )
 
@@ -205,9 +206,15 @@ def _may(name: str, can_use: list[str] | None) -> bool:
     return can_use is None or name in can_use
 
 
-def _problem(status: int, code: str, detail: str) -> web.Response:
+def _lines(verdicts: dict[str, str], can_use: list[str] | None) -> list[dict[str, str]]:
+    """Return why, a line for each step and for each other name that was given."""
+    strangers = {name: "not_usable" for name in can_use or () if name not in verdicts}
+    return [{"provider": name, "verdict": one} for name, one in (verdicts | strangers).items()]
+
+
+def _problem(status: int, code: str, detail: str, **more: object) -> web.Response:
     return web.json_response(
-        {"status": status, "code": code, "detail": detail},
+        {"status": status, "code": code, "detail": detail, **more},
         status=status,
         content_type="application/problem+json",
     )

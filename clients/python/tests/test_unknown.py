@@ -62,9 +62,11 @@ async def test_one_wrong_name_is_said_once_with_what_to_do(feed, caplog):
     ]
 
 
+@pytest.mark.parametrize("says_why", [True, False])
 @pytest.mark.parametrize("feed", ["auto", "off"])
-async def test_where_every_name_is_wrong_the_chain_is_used_and_it_is_said(feed, caplog):
+async def test_where_every_name_is_wrong_the_chain_is_used_and_it_is_said(feed, says_why, caplog):
     double = PlaneDouble()
+    double.says_why = says_why
     async with client(double, "deepgram-eu", "sonix", feed=feed) as guard:
         calls = [await guard.call(f"c{number}") for number in range(3)]
         assert guard.stats()["unknown"]["providers"] == ["deepgram-eu", "sonix"]
@@ -87,8 +89,10 @@ async def test_a_wrong_route_is_said_once(feed, caplog):
     assert errors(caplog)[0].endswith("it knows r")
 
 
-async def test_a_provider_that_is_switched_off_is_known(caplog):
+@pytest.mark.parametrize("says_why", [True, False])
+async def test_a_provider_that_is_switched_off_is_known(says_why, caplog):
     double = PlaneDouble()  # the status names no step that is disabled; the decision does
+    double.says_why = says_why
     async with client(double, "soniox", "disabled") as guard:
         for number in range(3):
             await guard.call(f"c{number}")

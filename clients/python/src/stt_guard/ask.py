@@ -102,6 +102,8 @@ class Asker:
                 return Answer(known=(known,) if known else (), is_route_known=False)
             if code == "no_usable_provider":
                 self._said.warn("no provider can be used: %s", detail[:DETAIL_MAX])
+                if isinstance(problem.get("why"), list):
+                    return Answer(None, *_names(question, problem))
                 return _nobody(question, detail)
         self._said.warn("the control plane refused a decision: %d%s", status, advice(status))
         return None
@@ -109,16 +111,19 @@ class Asker:
 
 def _answer(question: Question, body: Mapping[str, Any]) -> Answer:
     """Read a decision. Raises ValueError, TypeError, LookupError or AttributeError at nonsense."""
+    return Answer(_decision(body), *_names(question, body))
+
+
+def _names(question: Question, body: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Read from `why` which of our names the route does not have, and which names are known."""
     verdicts = {str(line["provider"]): line.get("verdict") for line in body.get("why") or ()}
     strangers = tuple(name for name in question.can_use if verdicts.get(name) == NOT_USABLE)
-    known = tuple(name for name in verdicts if name not in strangers)
-    return Answer(_decision(body), strangers, known)
+    return strangers, tuple(name for name in verdicts if name not in strangers)
 
 
 def _nobody(question: Question, detail: str) -> Answer:
-    """Read why no step could be used: a step that is named there is known, if only switched off.
-
-    The steps are written `slug: verdict (…)` one after the other.
+    """Read the sentence of a server that gives no `why`: a step that is named there is known, if
+    only switched off. The steps are written `slug: verdict (…)` one after the other.
     """
     steps = [part.rpartition(" ")[2] for part in detail.split(": ")[1:-1]]
     strangers = tuple(name for name in question.can_use if name not in steps)
