@@ -26,6 +26,7 @@ from controlplane.supervisor import spawn, stop
 from fallback.breaker import Breakers
 from fallback.domain import Kind, Order, State
 from fallback.errors import BreakerUnavailable
+from fallback.fitness import Grade, redis_server
 from tests.processes import eventually, free_port
 from tests.proxies import Proxy, proxy
 from tests.webs import Traffic, Web, prepare, web
@@ -308,6 +309,24 @@ def test_a1_the_pumps_connections_follow_the_master_too(
     began_s = time.monotonic()
     assert eventually(has_moved, within_s=5)
     print(f"the pump's connections followed {time.monotonic() - began_s:.1f} s after it was named")
+
+
+def test_a8_readiness_looks_at_the_settings_of_the_master(
+    house: House, agents: Web, settings: Any
+) -> None:
+    sentinels = tuple(("127.0.0.1", one.port) for one in house.sentinels)
+    settings.REDIS = RedisServers(
+        url=f"redis://{NAME}/0?db=0", mode="sentinel", sentinels=sentinels
+    )
+    settings.CACHES = settings.CACHES | caches(settings.REDIS)
+    client = house.master.client
+    client.config_set("min-replicas-to-write", 0)
+    alone = redis_server.ask()
+    client.config_set("min-replicas-to-write", 1)
+
+    assert alone.grade is Grade.DEGRADED
+    assert "min-replicas-to-write 1" in alone.detail
+    assert "min-replicas-to-write" not in redis_server.ask().detail
 
 
 def test_a1_sentinels_that_hang_are_no_reason_for_doubt(house: House, agents: Web) -> None:
