@@ -90,7 +90,9 @@ def _tighten(path: Path, mode: int) -> None:
     if not mode & OTHERS:
         return
     foreign = sorted(
-        name for name in os.listdir(path) if name not in OWN_NAMES and not name.startswith(".")
+        name
+        for name in os.listdir(path)
+        if name not in OWN_NAMES and not name.startswith((".", DATABASE))  # copies of it are ours
     )
     if mode & stat.S_ISVTX or foreign:
         why = f"holds other things ({', '.join(foreign[:3])})" if foreign else "is a shared place"

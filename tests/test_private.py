@@ -59,6 +59,7 @@ def test_s3_a_database_of_before_is_closed_to_others(place):
     migrated(var_dir := place / "var")
     var_dir.chmod(0o755)
     (database := var_dir / "db.sqlite3").chmod(0o644)
+    (var_dir / "db.sqlite3.backup").touch()
     assert stranger_reads(database)
     manage("check", environment=clean_environment(var_dir))
 
