@@ -2,9 +2,11 @@
 
 import re
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import time_machine
 from django.contrib import admin
 from django.contrib.auth.models import User
 from django.test import Client
@@ -28,6 +30,13 @@ PAGE = "/admin/second-factor/"
 @pytest.fixture(autouse=True)
 def _roles(transactional_db: None) -> None:
     roles.grant()
+
+
+@pytest.fixture(autouse=True)
+def _begin_of_a_code() -> Iterator[None]:
+    """A code of the app is good for 30 s: begin with a new one, so that none ends in a test."""
+    with time_machine.travel(int(time.time()) // 30 * 30 + 1, tick=True):
+        yield
 
 
 def account(name: str = "ana", role: Role = Role.OWNER) -> User:
