@@ -88,7 +88,7 @@ def test_senders_killed_at_random_tell_every_event_once(
         killer.kill()
     sent_before = Alert.objects.filter(status="sent").count()
     last = Pump("last", stale_ms=0)
-    assert eventually(lambda: last.turn() == 0 and stream.lag(Kind.STT).entries == 0)
+    assert eventually(lambda: last.turn() == 0 and stream.lag(Kind.STT).entries == 0, within_s=60)
     sender = Sender(timing=Timing(settle_s=SETTLE_S))
     assert eventually(lambda: sender.turn() == 0 and is_done(), within_s=120)
     slack.close()
@@ -108,10 +108,14 @@ def test_senders_killed_at_random_tell_every_event_once(
         " lost answers looked for"
     )
     assert Transition.objects.count() == moves
-    assert Alert.objects.filter(status="sent").count() == len(written)
+    # A machine that is slow makes notices of its own: a lag, and numbers that no test wrote.
+    sent = Alert.objects.filter(status="sent").exclude(event__in=["pump_lagging", "events_missing"])
+    assert sorted(sent.values_list("event_id", flat=True)) == sorted(one.id for one in written)
     assert set(shown) == set(Alert.objects.values_list("pk", flat=True))
     assert set(shown.values()) == {1}
-    assert len(slack.roots()) == Incident.objects.count()
+    threads = AlertThread.objects.exclude(ts="")
+    assert len(slack.roots()) == threads.count()
+    assert threads.filter(type=AlertThread.INCIDENT).count() == Incident.objects.count()
     assert DeadLetter.objects.count() == 0
     assert killed >= KILLS
 

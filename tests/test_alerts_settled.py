@@ -9,12 +9,15 @@ import pytest
 from django.db import OperationalError
 from django.utils import timezone
 
+from fallback import alerts
 from fallback.alerts import claims
 from fallback.alerts.claims import Timing
+from fallback.alerts.delivery import Delivery
 from fallback.alerts.outages import PROBE_S, Outages
 from fallback.alerts.sender import Sender
 from fallback.models import Alert, AlertDestination, AlertThread
 from tests.events import event, outage
+from tests.fake_slack import shown
 from tests.test_alerts import carry, clock, recent, sender, slack, statuses, work
 
 __all__ = ["clock", "sender", "slack"]  # fixtures
@@ -261,6 +264,26 @@ def test_a_claim_that_was_released_is_not_renewed(slack, sender, clock):
         sender._heart.beat()
 
     assert AlertThread.objects.get().claimed_until is None
+
+
+def test_what_happens_while_a_sender_is_at_work_is_shown_however_calm_it_is(
+    slack, sender, clock, monkeypatch
+):
+    carry(*recent(*outage()[:1]))
+    work(sender, clock)
+    AlertThread.objects.update(replies=70, due_at=clock())  # a storm: told once a minute
+    leave = Delivery._leave
+
+    def acknowledge_first(delivery: Delivery) -> None:
+        alerts.acknowledge(AlertThread.objects.get(), "slack:ana")
+        leave(delivery)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Delivery, "_leave", acknowledge_first)
+        sender.turn()
+    work(sender, clock, 5)
+
+    assert "Acknowledged by: slack:ana" in shown(slack.roots()[0])
 
 
 # --- the database

@@ -72,11 +72,9 @@ class Delivery(Claimed):
                 self._post_replies()
                 self._update()
                 self._leave()
-        except NotNow:
-            self._release(self._outages.next_try(self.thread.destination_id))
         except Lost:
             log.info("alert_claim_lost", thread=self.thread.pk)
-        except SlackError as error:
+        except (SlackError, NotNow) as error:
             self._fail(error)
 
     # --- what is due
@@ -208,7 +206,7 @@ class Delivery(Claimed):
     def _post(self, message: Message, going: Sequence[Alert], *, shown: str | None) -> None:
         """Send one message. Its key is stored before, and settled by whoever comes after."""
         if not self._outages.may_post(self.thread.destination_id):
-            raise NotNow
+            raise NotNow("another message tries whether Slack is back")
         key = self.thread.sending_key or uuid.uuid4().hex
         ids = [row.pk for row in going]
         with transaction.atomic():
@@ -270,7 +268,7 @@ class Delivery(Claimed):
         if shown == self.thread.shown:
             return
         if not self._outages.may_post(self.thread.destination_id):
-            raise NotNow
+            raise NotNow("another message tries whether Slack is back")
         self._renew()
         try:
             self.slack.update(self.thread.channel_id, self.thread.ts, message)
@@ -303,11 +301,13 @@ class Delivery(Claimed):
 
     # --- what went wrong
 
-    def _fail(self, error: SlackError) -> None:
+    def _fail(self, error: SlackError | NotNow) -> None:
         """Answer a refusal: wait as told, try again later, post anew, or give up."""
         log.info("alert_not_sent", thread=self.thread.pk, error=str(error))
         try:
-            if isinstance(error, RateLimited):
+            if isinstance(error, NotNow):
+                self._release(self._outages.next_try(self.thread.destination_id))
+            elif isinstance(error, RateLimited):
                 self._hold(error.retry_after_s)
             elif isinstance(error, Gone):
                 self._save(ts="", shown=self.thread.shown or "gone")

@@ -31,6 +31,7 @@ FOLDED_FROM: Final = 10_000
 LOSS_S: Final = 60.0  # kinds that lose their data within this time lost it together
 SHORT: Final = frozenset({"provider", "kind", "at", "state", "actor", "subject", "route"})
 SAY_EVERY_S: Final = 60.0
+MARK: Final = timedelta(milliseconds=1)
 COLLAPSE_S: Final = 2.0  # what happens within this time is one reply and one update
 CALM_S: Final = ((60, 60.0), (15, 15.0))  # replies so far -> a storm is told more sparingly
 
@@ -149,6 +150,9 @@ def touch(threads: Iterable[AlertThread]) -> None:
         soon = now + timedelta(seconds=calm_s if thread.ts else 0)
         rows = AlertThread.objects.filter(pk=thread.pk)
         rows.filter(due_at=None).update(due_at=soon)
+        # A sender at work sees by the time alone that something has happened since it began.
+        at_work = rows.filter(claimed_until__isnull=False, due_at__lte=soon)
+        at_work.update(due_at=F("due_at") - MARK)
         rows.filter(due_at__gt=soon).update(due_at=soon)
 
 
