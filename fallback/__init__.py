@@ -17,7 +17,7 @@ The core, which knows no framework
 The doors to Redis and the database
     lua/         WHERE A BREAKER TRIPS: state.lua's transition() alone writes a state
     breaker/     the only caller of the scripts: keys, arguments, replies; whose answers count
-    deadline     how long whoever asks still waits; aside what he leaves when it is over
+    deadline     how long whoever asks still waits; aside the work they leave when it is over
     stream       the event stream, read side
     fitness/     are Redis and the database as the product needs them
     models/      what operators set, and what history keeps

@@ -1,4 +1,4 @@
-"""Work in a few threads of its own, which whoever asked for it leaves when his time is over.
+"""Work in a few threads of its own, which whoever asked for it leaves when its time is over.
 
 For what no socket's timeout bounds: the look-up of a name, and clients that sleep and try again.
 """
@@ -37,7 +37,7 @@ class Aside:
             return done
 
     def ask(self, work: Callable[[], T]) -> T:
-        """Return what the work returns. Raises TimeoutError when the asker's time is over before:
+        """Return what the work returns. Raises TimeoutError when the asker's time is over first:
         what has not begun then is dropped, and what has goes on alone."""
         future = self.start(work)
         try:

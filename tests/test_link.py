@@ -126,7 +126,7 @@ def test_s22_a_full_redis_is_told_as_such(server: Server) -> None:
 
 
 def test_a2_too_little_time_left_says_nothing_of_redis(server: Server) -> None:
-    """Whoever waited elsewhere for most of his time is no proof that Redis is slow."""
+    """A call that waited elsewhere for most of its time is no proof that Redis is slow."""
     with deadline.within(link.ANSWER_S / 3):
         answers = [server.ask() for _ in range(MISSES + 1)]
 

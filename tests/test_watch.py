@@ -1,4 +1,4 @@
-"""Who is believed: looked up while somebody asks, off his path, and forgotten when nobody does."""
+"""Who is believed: looked up while somebody asks, off the path, and not at all otherwise."""
 
 import os
 import threading

@@ -2,7 +2,8 @@
 
 What a breaker means is in `machine`, where one trips in Redis in lua/state.lua. Here are the keys
 and the calls; `wire` turns replies into domain values, `link` bounds every wait, `scripts` builds
-the text. Every function raises BreakerUnavailable when Redis does not answer.
+the text; `watch` and `master` say whose answers count, `orphans` takes back what nobody heard of.
+Every function raises BreakerUnavailable when Redis does not answer.
 
 Keys: `{<namespace>:<kind>}:<name>`, one hash tag per kind, so that a walk over a whole chain is one
 script call on a Cluster too. lua/state.lua, evidence.lua and call.lua say what is in them:
