@@ -17,7 +17,6 @@ which reads the database anyway, asks it for the revision and shows that one (`n
 
 from collections.abc import Callable
 
-from fallback import deadline
 from fallback.catalog.cache import (
     CHASE_PACE_S,
     CHASE_WAIT_S,
@@ -91,7 +90,7 @@ def chased(knows: Callable[[Catalog], bool], subject: str) -> tuple[Catalog, boo
     and a `subject` that looks did not find `MISSES_MAX` times is not waited for until `MISSES_S`
     after the first.
     """
-    return _cache.chased(knows, subject, max(0.0, min(CHASE_WAIT_S, deadline.left_s())))
+    return _cache.chased(knows, subject, CHASE_WAIT_S)
 
 
 def newest() -> Catalog:

@@ -108,10 +108,10 @@ class Cache:
 
     def looked_at_now(self, wait_s: float) -> Catalog | None:
         """Return what a look that begins after now finds, None when it does not in time."""
-        began = self._clock()
-        held = self.refresh(wait_s)
-        confirmed_at = self._confirmed_at
-        return held if confirmed_at is not None and confirmed_at >= began else None
+        with self._changed:
+            number = self._ask()
+            is_done = self._changed.wait_for(lambda: self._done >= number, wait_s)
+            return self._held if is_done and not self._trouble else None
 
     def load_here(self) -> Catalog:
         """Load what there is in the calling thread, whole or not."""
