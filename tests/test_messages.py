@@ -1,6 +1,7 @@
 """What Slack shows: templates checked and filled, values that stay text, typed mentions."""
 
 import json
+import time
 
 import pytest
 from slack_sdk.models.messages import HereLink, ObjectLink
@@ -163,3 +164,13 @@ def test_of_a_few_a_reply_tells_everything():
     found = blocks.words(alerts.replies(told).blocks[0]["elements"][0]["elements"])
 
     assert [line for line in found.split("\n") if "body" in line] == ["body 1", "body 2"]
+
+
+@pytest.mark.parametrize("part", ["<@", "<!", "{", "*", "@", "<@a|"])
+def test_s1_no_template_keeps_this_process_busy(part: str) -> None:
+    """A pattern that walks the rest anew from each mark takes minutes for this."""
+    text = part * (200_000 // len(part))
+    began = time.process_time()
+    template.problems("t", text, AlertEvent.TRIPPED)
+
+    assert time.process_time() - began < 2.0

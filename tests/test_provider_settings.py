@@ -1,11 +1,13 @@
 """Settings that agents are handed: no secret among them, and nothing that could not be kept."""
 
+import time
 from typing import Any
 
 import pytest
 from django.test import Client
 
 from fallback.models import Provider
+from fallback.models.secrets import secret_paths
 from tests.admin_forms import posted, text_of, url
 from tests.configuration import make_policy, make_route
 from tests.test_models import errors_of
@@ -55,6 +57,20 @@ S25_INNOCENT = [
 @pytest.mark.parametrize("settings", S25_INNOCENT, ids=lambda one: str(one)[:40])
 def test_s25_what_only_sounds_alike_is_accepted(settings: dict[str, Any]) -> None:
     Provider(slug="soniox", name="x", policy=make_policy(), settings=settings).full_clean()
+
+
+LONG = ["a", "A", "key_", "token ", "?a&", "aA", "AccountKey ", "https://a:", "-", "sk-", "é"]
+
+
+@pytest.mark.parametrize("part", LONG)
+def test_s1_no_settings_keep_this_process_busy(part: str) -> None:
+    """All that fits into settings, of the shapes that make a careless pattern backtrack."""
+    text = (part * 16_000)[:16_000]
+    began = time.process_time()
+    list(secret_paths({text: text}))
+    list(secret_paths({f"{text}!": f" {text}~"}))
+
+    assert time.process_time() - began < 0.5
 
 
 UNSTORABLE = {

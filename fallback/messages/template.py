@@ -26,7 +26,7 @@ EMPTY: Final = "—"
 LINES_MAX: Final = 40
 _NAME: Final = re.compile(r"[a-z][a-z_]*")
 _MARKS: Final = re.compile(r"([*`])")
-_SLACK_SYNTAX: Final = re.compile(r"<[@!#][^>]*>|(?<!\w)@(?:here|channel|everyone)\b")
+_SLACK_SYNTAX: Final = re.compile(r"<[@!#][^<>]*>|(?<!\w)@(?:here|channel|everyone)\b")
 
 
 def problems(title: str, body: str, event: AlertEvent) -> dict[str, list[str]]:

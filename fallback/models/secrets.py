@@ -9,6 +9,8 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Any, Final
 
+ENDING_MAX: Final = 64
+
 _RUN_TOGETHER: Final = (
     r"(?:api|access|private|secret|auth|subscription|account|client|signing|service)keys?"
     r"|(?:auth|access|api|bearer|refresh|session|id)tokens?|clientsecret"
@@ -108,9 +110,10 @@ def is_secret_name(name: str, *, of_text: bool = True) -> bool:
     words = _words(name)
     if words in _WHOLE_NAME:
         return of_text
-    key, token = _KEY.search(words), _TOKEN.search(words)
+    end = words[-ENDING_MAX:]  # a search for an ending walks a long word again and again
+    key, token = _KEY.search(end), _TOKEN.search(end)
     return bool(
-        _LAST_WORD.search(words)
+        _LAST_WORD.search(end)
         or (key and key["of"] not in _PLAIN_KEYS)
         or (token and token["of"] not in _PLAIN_TOKENS)
     )
