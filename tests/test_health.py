@@ -239,7 +239,7 @@ def test_a8_only_the_database_is_named_when_only_the_database_hangs(client: Clie
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(("role", "codes"), [("web", {200}), ("pump", {200, 503})])
 def test_a4_a_frozen_postgresql_takes_no_web_process_out_of_the_balancer(
-    client: Client, role: str, codes: set[int]
+    client: Client, configured, role: str, codes: set[int]
 ):
     stream.owed(Kind.STT, "pump-1", count=1)
     client.get("/readyz")

@@ -65,6 +65,7 @@ def test_a_redis_that_was_killed_is_started_again_with_its_state(tmp_path):
     with running(tmp_path, free_port()):
         client = redis_of(tmp_path)
         client.set("state", "open")
+        assert eventually(lambda: is_written(tmp_path))
         before = client.info("server")["process_id"]
         subprocess.run(["kill", "-9", str(before)], check=True)
 
