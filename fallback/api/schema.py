@@ -84,7 +84,13 @@ HEADERS: Final = {
     "503": {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}},
 }
 ALWAYS: Final = frozenset({"400", "401", "403", "405", "429", "500", "503"})
-NEVER: Final = {"decide": frozenset({"503"})}
+# What a status means of one operation alone.
+OF_ONE: Final = {
+    ("decide", "503"): (
+        "Never for a key and a route that this process knows. It has not read its configuration"
+        " yet, or the key or the route may be new and the database does not say."
+    )
+}
 BODY: Final = frozenset({"408", "413", "415"})
 ORDER: Final = frozenset({"404", "409", "422"})
 ALSO: Final = {
@@ -133,9 +139,9 @@ EXTRA: Final[dict[str, dict[str, Any]]] = {
 }
 
 
-def _response(status: str) -> dict[str, Any]:
+def _response(status: str, name: str) -> dict[str, Any]:
     response: dict[str, Any] = {
-        "description": PHRASES[status],
+        "description": OF_ONE.get((name, status), PHRASES[status]),
         "content": {CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
     return {**response, "headers": HEADERS[status]} if status in HEADERS else response
@@ -166,8 +172,8 @@ def _complete(method: str, operation: dict[str, Any]) -> None:
         response["description"] = response.get("description") or HTTPStatus(int(status)).phrase
         if status == "200" and name in EXTRA:
             response["headers"] = EXTRA[name]
-    problems = (ALWAYS | ALSO.get(name, set())) - NEVER.get(name, set())
-    responses.update({status: _response(status) for status in sorted(problems)})
+    problems = ALWAYS | ALSO.get(name, set())
+    responses.update({status: _response(status, name) for status in sorted(problems)})
     for status, response in responses.items():
         known = {REQUEST_ID: {"$ref": "#/components/headers/RequestId"}}
         responses[status] = {**response, "headers": {**response.get("headers", {}), **known}}
