@@ -43,7 +43,8 @@ Verbs and reads
     status       everything as it is now, one value for all readers
     backtest/    REHEARSAL: the recorded past through the machine, under proposed thresholds
     flushing     how a process writes what it gathered
-    spells       what a worker waits for: whose fault an error is, and each spell said once
+    spells       what a worker waits for: whose fault an error is, and each spell said once;
+                 holding keeps what it has in hand its own
     metrics      what is counted; exporter: what is read when Prometheus asks
 
 After a transition

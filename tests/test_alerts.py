@@ -10,10 +10,11 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from fallback import alerts, history, stream
-from fallback.alerts.claims import BEAT_S, Timing
+from fallback.alerts.claims import Timing
 from fallback.alerts.door import TIMEOUT_S
 from fallback.alerts.sender import Sender
 from fallback.domain import Event
+from fallback.holding import BEAT_S
 from fallback.models import Alert, AlertDestination, AlertTemplate, AlertThread, Incident
 from tests.configuration import make_provider, make_route
 from tests.events import event, outage

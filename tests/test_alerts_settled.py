@@ -15,6 +15,7 @@ from fallback.alerts.claims import Timing
 from fallback.alerts.delivery import Delivery
 from fallback.alerts.outages import PROBE_S, Outages
 from fallback.alerts.sender import Sender
+from fallback.holding import HOLD_MAX_S
 from fallback.models import Alert, AlertDestination, AlertThread
 from tests.events import event, outage
 from tests.fake_slack import shown
@@ -249,7 +250,7 @@ def test_a_slow_sender_that_lives_is_not_robbed(slack, sender, clock):
             slow._heart.beat()
             work(sender, clock)
         early = len(slack.roots())
-        clock.later_s += claims.HOLD_MAX_S
+        clock.later_s += HOLD_MAX_S
         slow._heart.beat()
         work(sender, clock, Timing().lease_s)
 

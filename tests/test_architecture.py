@@ -20,7 +20,7 @@ standin standing stats past
 keys roles cautions
 catalog configuration
 stream fitness
-flushing spells
+flushing spells holding
 breaker models
 machine decision messages
 aside

@@ -25,9 +25,10 @@ from structlog.testing import capture_logs
 
 from fallback import history, spells, stats, stream
 from fallback.domain import Event, Kind
+from fallback.holding import HOLD_MAX_S
 from fallback.models import Alert, AlertDestination, DeadLetter, Transition
 from fallback.pump import DELIVERIES_MAX, HANDLERS, Pump
-from fallback.pump.heart import HOLD_MAX_S, SLOW_S, Heart
+from fallback.pump.heart import SLOW_S, PumpHeart
 from tests.events import event, outage, write
 from tests.processes import eventually
 from tests.test_pump import Clock, turns
@@ -212,8 +213,8 @@ def test_pauses_grow_and_are_bounded():
 def test_a_batch_that_hangs_in_the_database_is_said_and_given_up_in_the_end(redis_client, clock):
     write(redis_client, event(1))
     entries = stream.read(STT, "slow", count=9)
-    heart = Heart("slow", clock=clock)
-    with heart.holding(STT, entries):
+    heart = PumpHeart("slow", clock=clock)
+    with heart.holding((STT, [entry.id for entry in entries])):
         time.sleep(0.3)
         heart.beat()
         held = stream.claim_stale(STT, "other", idle_ms=250, count=9)

@@ -6,24 +6,16 @@ was lost. Claims end by the clock of whoever looks: clocks must agree to within 
 """
 
 import hashlib
-import threading
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-import structlog
-from django.db import DatabaseError, InterfaceError, connections
-
+from fallback.holding import Heart
 from fallback.models import AlertThread
 
-BEAT_S: Final = 1.0
-HOLD_MAX_S: Final = 60.0  # work on one thread that takes longer has hung, and is given up
 NAME_LENGTH: Final = 12
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,51 +75,13 @@ def _prefix(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()[:NAME_LENGTH]
 
 
-class Heart:
-    """Renews the claim of one sender while it works. Beats once `start` was called."""
+class ThreadHeart(Heart[AlertThread]):
+    """Keeps the thread in hand its sender's own."""
 
     def __init__(self, timing: Timing, now: Callable[[], datetime]) -> None:
+        super().__init__(lambda: now().timestamp())
         self._timing, self._now = timing, now
-        self._lock = threading.Lock()
-        self._held: tuple[AlertThread, datetime] | None = None
 
-    def start(self, stop: threading.Event) -> None:
-        """Beat from a thread of its own until `stop` is set."""
-        threading.Thread(
-            target=self._keep_beating, args=[stop], name="sender-heart", daemon=True
-        ).start()
-
-    @contextmanager
-    def holding(self, thread: AlertThread) -> Iterator[None]:
-        """Keep a thread ours while the block works on it."""
-        with self._lock:
-            self._held = (thread, self._now())
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._held = None
-
-    def beat(self) -> None:
-        """Renew the claim of what is in hand, unless it was lost or given up."""
-        with self._lock:
-            held = self._held
-        now = self._now()
-        if held is None or now - held[1] > timedelta(seconds=HOLD_MAX_S):
-            return
-        thread = held[0]
-        rows = AlertThread.objects.filter(
-            pk=thread.pk, claim=thread.claim, claimed_until__isnull=False
-        )
-        rows.update(claimed_until=now + timedelta(seconds=self._timing.lease_s))
-
-    def _keep_beating(self, stop: threading.Event) -> None:
-        try:
-            while not stop.wait(BEAT_S):
-                try:
-                    self.beat()
-                except (DatabaseError, InterfaceError) as error:
-                    log.debug("claim_not_renewed", error=str(error)[:200])
-                    connections.close_all()
-        finally:
-            connections.close_all()
+    def _renew(self, work: AlertThread) -> None:
+        rows = AlertThread.objects.filter(pk=work.pk, claim=work.claim, claimed_until__isnull=False)
+        rows.update(claimed_until=self._now() + timedelta(seconds=self._timing.lease_s))

@@ -49,7 +49,7 @@ class Sender:
         self._slack, self._timing, self._now = slack or Slack(), timing or Timing(), now
         self._name = name or uuid.uuid4().hex
         self._outages = Outages(now, first_s=self._timing.backoff_s)
-        self._heart = claims.Heart(self._timing, now)
+        self._heart = claims.ThreadHeart(self._timing, now)
         self._upkeep_at = now()
 
     def run(self, stop: threading.Event) -> None:

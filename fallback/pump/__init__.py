@@ -2,7 +2,7 @@
 
     worker       the turns: what is due when, and what is waited for
     carrying     entries into the handlers; whose fault it is when that fails
-    heart        what a living pump has in hand stays its own, however long it takes
+    heart        its hold on what it has in hand, and whom it waits for when it hangs
 
 An entry is acknowledged after the commit and not before, and everything that a handler does is
 known by the event's id: a pump may be killed at any point, and any number of them may run. One

@@ -27,7 +27,7 @@ from fallback import (
 from fallback.domain import EventName, Kind, Snapshot
 from fallback.errors import BreakerUnavailable
 from fallback.pump.carrying import Carrier, Handler
-from fallback.pump.heart import Heart
+from fallback.pump.heart import PumpHeart
 from fallback.rehearsals import Runner
 from fallback.shadow import follow
 from fallback.stream import Entry, Waiting
@@ -66,7 +66,7 @@ class Pump:
         self._batch = batch
         self._stale_ms = stale_ms
         self._carrier = Carrier(handlers)
-        self._heart = Heart(consumer)
+        self._heart = PumpHeart(consumer)
         self._spell = spells.Spell("pump")
         self._waits_since_ms = 0
         self._tick = _Every(TICK_S, clock)
@@ -139,7 +139,7 @@ class Pump:
     def _carry(self, kind: Kind, entries: Sequence[Entry]) -> int:
         if not entries:
             return 0
-        with self._heart.holding(kind, entries):
+        with self._heart.holding((kind, [entry.id for entry in entries])):
             return self._carrier.carry(kind, entries)
 
     def _note(self) -> None:
