@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from django.db import transaction
+
 from fallback.models import Policy, PolicyReason, Provider, Route, RouteStep
 
 WHY = {"change_reason": "a test"}  # what every form of the admin asks for
@@ -27,8 +29,9 @@ def make_provider(slug: str = "soniox", **values: Any) -> Provider:
     return provider
 
 
+@transaction.atomic
 def make_route(slug: str = "breeze-buddy", *chain: Provider | str, **values: Any) -> Route:
-    """Save a route over a chain of providers, given as rows or as slugs to be made."""
+    """Save a route over a chain of providers, given as rows or as slugs to be made, at once."""
     route = Route(slug=slug, **{"name": slug.title(), **values})
     route.full_clean()
     route.save()
