@@ -21,7 +21,7 @@ class SignInForm(AdminAuthenticationForm):
         required=False,
         max_length=20,
         label="Code",
-        help_text="Of your authenticator app, or a recovery code; if you have set it up.",
+        help_text="Only with a second factor: the code of your app, or a recovery code.",
         widget=forms.TextInput(attrs={"autocomplete": "one-time-code", "spellcheck": "false"}),
     )
 
