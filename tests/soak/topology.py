@@ -75,7 +75,7 @@ def production(directory: Path, ports: Callable[[], int]) -> Iterator[Production
         for name in PUMPS:
             processes[name] = start(name, "manage.py", "pump", "--name", name)
         for url in urls:
-            _wait_for_answer(f"{url}/readyz", logs)
+            wait_for_answer(f"{url}/readyz", logs)
         master = Sentinel([("127.0.0.1", port) for port in sentinels]).master_for(MASTER)
         yield Production(environment, tuple(urls), processes, master, slack, logs)
 
@@ -172,11 +172,13 @@ def _wait_for_replica(port: int) -> None:
     raise RuntimeError("the replica did not come up")
 
 
-def _wait_for_answer(url: str, logs: Path) -> None:
+def wait_for_answer(url: str, logs: Path, key: str = "") -> None:
+    """Wait until the URL answers 200. Raises RuntimeError with the ends of the logs."""
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
     deadline, said = time.monotonic() + START_TIMEOUT_S, "no answer"
     while time.monotonic() < deadline:
         try:
-            answer = httpx.get(url, timeout=5, trust_env=False)
+            answer = httpx.get(url, headers=headers, timeout=5, trust_env=False)
             if answer.status_code == 200:
                 return
             said = answer.text

@@ -30,6 +30,11 @@ ROUTE: Final = "breeze-buddy"
 CHAIN: Final = ("soniox", "deepgram")
 DECIDED_WITHIN_S: Final = 0.3
 SILENT_S: Final = 5.5  # the feed's beat comes each second
+POLICY: Final = """
+format: 1
+policies:
+  default: {{failure_threshold: {}, open_duration_s: 5, open_duration_max_s: 10}}
+"""
 PAGES: Final = (
     "/",
     "/admin/",
@@ -189,12 +194,11 @@ class Traffic:
         return True
 
     async def _saves(self, now_s: Callable[[], float]) -> None:
-        """Change a threshold through the document, back and forth."""
+        """Change a threshold through the document, back and forth; what is out is probed soon, so
+        that breakers go through all of their states."""
         thresholds = cycle((4, 5))
         while now_s() < self.seconds:
-            document = (
-                f"format: 1\npolicies:\n  default:\n    failure_threshold: {next(thresholds)}\n"
-            )
+            document = POLICY.format(next(thresholds))
             await self.counts.note("policy saved", self._apply(document))
             with suppress(TimeoutError):
                 await asyncio.sleep(min(20.0, max(0.0, self.seconds - now_s())))
