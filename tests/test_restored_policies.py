@@ -15,19 +15,11 @@ from fallback.models import ConfigRevision, Policy
 from fallback.pump import Pump
 from tests.configuration import make_route
 from tests.rest import api, outcome
+from tests.test_pump import Clock
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 STT = Kind.STT
-
-
-class Clock:
-    """Seconds that pass only when a test says so."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -10,33 +10,24 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from fallback import catalog, changes, proposals
+from fallback import changes, proposals
 from fallback.models import AlertDestination, ConfigChange, Policy, Proposal, Provider, Route
 from fallback.roles import Role
 from tests.admin_forms import edit, text_of
-from tests.configuration import make_route
 from tests.test_proposals import (
     ana,
     change_policy,
     decide,
+    needed,
     person,
+    route,
     threshold,
     user,
 )
 
+__all__ = ["ana", "needed", "route"]  # fixtures
+
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def _needed(settings: Any) -> None:
-    settings.CHANGES_NEED_APPROVAL = True
-
-
-@pytest.fixture
-def route() -> Route:
-    made = make_route("breeze", "soniox", "deepgram")
-    catalog.reload()
-    return made
 
 
 def account(row: User, browser: Client, **values: Any) -> Any:
